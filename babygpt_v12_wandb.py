@@ -1,0 +1,350 @@
+import argparse
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+import wandb
+from torch.nn import functional as F
+
+device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
+
+# 超参数：CPU 上取十分钟能练出的最好模型，加速器上取大得多的模型；命令行可以改任何一个
+on_cpu = device == 'cpu'
+batch_size = 8 if on_cpu else 64  # 每一步同时看多少段文本
+block_size = 64 if on_cpu else 256  # 每段文本有多少个字
+n_embd = 128 if on_cpu else 384  # 每个字用多少个数表示
+n_head = 4 if on_cpu else 6  # 注意力分成几个头
+n_layer = 4 if on_cpu else 6  # 叠几层 Block
+dropout = 0.0 if on_cpu else 0.2  # 训练时随机丢掉多大比例的数
+learning_rate = 1e-3 if on_cpu else 3e-4  # 优化器每一步走多大
+max_iters = 5000  # 一共训练多少步
+eval_interval = 500  # 每隔多少步评估一次
+eval_iters = 100  # 每次评估取多少批求平均
+train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
+max_new_tokens = 100  # 续写多少个字
+seed = 1337  # 随机种子：种子相同，结果相同
+prompts = ['春江', '往事']  # 从这些字开始续写
+data_path = Path(__file__).with_name('ci.txt')
+model_path = Path(__file__).with_name('model.pth')  # 验证损失最低的模型存在这里
+
+
+def read_text(path, train_ratio, block_size):
+    """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
+    try:
+        text = path.read_text(encoding='utf-8')
+    except OSError as error:
+        sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
+    except UnicodeDecodeError:
+        sys.exit(f'{path} 不是 UTF-8 文本：请另存为 UTF-8 编码再运行。')
+    n_train = int(train_ratio * len(text))
+    if min(n_train, len(text) - n_train) <= block_size:
+        sys.exit(f'{path} 只有 {len(text)} 字，太短：训练集和验证集各要比 block_size（{block_size}）长。')
+    return text
+
+
+class Tokenizer:
+    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+
+    def __init__(self, text):
+        self.chars = sorted(set(text))
+        self.ids = {char: i for i, char in enumerate(self.chars)}
+        self.vocab_size = len(self.chars)
+
+    def encode(self, text):
+        unknown = set(text) - self.ids.keys()
+        if unknown:
+            raise ValueError(f'词表里没有这些字：{" ".join(sorted(unknown))}')
+        return [self.ids[char] for char in text]
+
+    def decode(self, ids):
+        return ''.join(self.chars[i] for i in ids)
+
+
+def get_batch(data, batch_size, block_size, generator=None):
+    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。"""
+    starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
+    chunks = data[starts + torch.arange(block_size + 1)]  # (B, T+1)
+    return chunks[:, :-1], chunks[:, 1:]
+
+
+@torch.no_grad()
+def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_size):
+    """训练集和验证集上的平均损失。每次都看同样的几批，曲线才平滑、可比。"""
+    model.eval()
+    losses = {}
+    for name, data in [('train', train_data), ('val', val_data)]:
+        generator = torch.Generator().manual_seed(0)  # 单独的随机源，不打乱训练用的那一个
+        batches = [get_batch(data, batch_size, block_size, generator) for _ in range(eval_iters)]
+        losses[name] = sum(model(x, y)[1].item() for x, y in batches) / eval_iters
+    model.train()
+    return losses
+
+
+class MultiHeadAttention(nn.Module):
+    """多头注意力：同样的宽度切成几个头，各头按自己的 query、key、value 看前文，互不干扰。"""
+
+    def __init__(self, block_size, n_embd, n_head, dropout):
+        super().__init__()
+        self.n_head = n_head
+        self.query = nn.Linear(n_embd, n_embd, bias=False)
+        self.key = nn.Linear(n_embd, n_embd, bias=False)
+        self.value = nn.Linear(n_embd, n_embd, bias=False)
+        self.proj = nn.Linear(n_embd, n_embd)
+        self.dropout = nn.Dropout(dropout)
+        future = torch.ones(block_size, block_size, dtype=torch.bool).triu(diagonal=1)
+        self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置为真
+
+    def forward(self, x):
+        T = x.size(1)
+        q = self.query(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
+        k = self.key(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
+        v = self.value(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
+        # 点积的方差随向量长度增长，除以长度的平方根，softmax 才不会一开始就饱和
+        scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, n_head, T, T)
+        scores = scores.masked_fill(self.future[:T, :T], float('-inf'))  # (B, n_head, T, T)
+        weights = self.dropout(F.softmax(scores, dim=-1))  # (B, n_head, T, T)
+        out = weights @ v  # (B, n_head, T, head_size)
+        out = out.transpose(1, 2).flatten(2)  # (B, T, n_embd)
+        return self.dropout(self.proj(out))  # (B, T, n_embd)
+
+
+class FeedForward(nn.Module):
+    """前馈网络：每个字单独加工取来的信息，先放宽到 4 倍，ReLU 之后再收回来。"""
+
+    def __init__(self, n_embd, dropout):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(n_embd, 4 * n_embd),
+            nn.ReLU(),
+            nn.Linear(4 * n_embd, n_embd),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, x):
+        return self.net(x)  # (B, T, n_embd)
+
+
+class Block(nn.Module):
+    """一层：先用注意力互相交流，再用前馈网络各自加工。"""
+
+    def __init__(self, block_size, n_embd, n_head, dropout):
+        super().__init__()
+        self.sa = MultiHeadAttention(block_size, n_embd, n_head, dropout)
+        self.ffwd = FeedForward(n_embd, dropout)
+        self.ln1 = nn.LayerNorm(n_embd)
+        self.ln2 = nn.LayerNorm(n_embd)
+
+    def forward(self, x):
+        x = x + self.sa(self.ln1(x))  # (B, T, n_embd)
+        x = x + self.ffwd(self.ln2(x))  # (B, T, n_embd)
+        return x
+
+
+class BabyGPT(nn.Module):
+    """从每个位置的字算出下一个字的得分；反复取下一个字，就是写作。"""
+
+    def __init__(self, vocab_size, block_size, n_embd, n_head, n_layer, dropout):
+        super().__init__()
+        self.block_size = block_size
+        self.token_embedding_table = nn.Embedding(vocab_size, n_embd)
+        self.position_embedding_table = nn.Embedding(block_size, n_embd)
+        self.blocks = nn.Sequential(*[Block(block_size, n_embd, n_head, dropout) for _ in range(n_layer)])
+        self.ln_f = nn.LayerNorm(n_embd)
+        self.lm_head = nn.Linear(n_embd, vocab_size)
+
+    def forward(self, idx, targets=None):
+        x = self.token_embedding_table(idx)  # (B, T, n_embd)
+        positions = torch.arange(idx.size(1), device=idx.device)  # (T,)
+        x = x + self.position_embedding_table(positions)  # (B, T, n_embd)
+        x = self.blocks(x)  # (B, T, n_embd)
+        x = self.ln_f(x)  # (B, T, n_embd)
+        logits = self.lm_head(x)  # (B, T, V)
+        if targets is None:
+            return logits, None
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    @torch.no_grad()
+    def generate(self, idx, max_new_tokens):
+        for _ in range(max_new_tokens):
+            logits, _ = self(idx[:, -self.block_size:])  # (B, T, V)
+            probs = F.softmax(logits[:, -1], dim=-1)  # (B, V)
+            next_idx = torch.multinomial(probs, num_samples=1)  # (B, 1)
+            idx = torch.cat([idx, next_idx], dim=1)  # (B, T+1)
+        return idx
+
+
+def write(model, tokenizer, prompt, max_new_tokens):
+    """从 prompt 往下写 max_new_tokens 个字。"""
+    idx = torch.tensor([tokenizer.encode(prompt)], device=device)  # (1, T)
+    model.eval()
+    idx = model.generate(idx, max_new_tokens)
+    model.train()
+    return tokenizer.decode(idx[0].tolist())
+
+
+def start_tracking(config):
+    """开始一次 wandb 记录：登录得上就同步到网上，否则记在本地；设了 WANDB_MODE 就照它办。"""
+    if 'WANDB_MODE' in os.environ:
+        try:
+            return wandb.init(project='babygpt', config=config)
+        except (wandb.Error, ValueError) as error:
+            sys.exit(f'按 WANDB_MODE={os.environ["WANDB_MODE"]} 启动不了 wandb：{error}')
+    try:
+        mode = None if wandb.login(prompt=False) else 'offline'
+    except wandb.Error as error:
+        print(f'登录不上 wandb，改为离线记录：{error}')
+        mode = 'offline'
+    return wandb.init(project='babygpt', config=config, mode=mode)
+
+
+def save(path, content):
+    """先写成临时文件再改名：写到一半被打断，或者磁盘满了，原来的文件都完好。"""
+    temporary = path.with_name(path.name + '.tmp')
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        sys.exit(f'写不了 {path}（{error.strerror}）：请腾出空间或改好权限再运行，原来的文件没有动。')
+
+
+def pack(model, tokenizer):
+    """把权重、重建模型要用的超参数和词表装进一份字节，采样时只靠它就够了。"""
+    buffer = io.BytesIO()
+    torch.save({
+        'model': model.state_dict(),
+        'hyper_params': {'block_size': block_size, 'n_embd': n_embd, 'n_head': n_head,
+                         'n_layer': n_layer, 'dropout': dropout},
+        'vocabulary': ''.join(tokenizer.chars),
+    }, buffer)
+    return buffer.getvalue()
+
+
+def parse_args():
+    """命令行上给了的超参数用给的值，没给的用顶部的默认值；说不通的值，训练之前就指出来。"""
+    meanings = {
+        'batch_size': '每一步同时看多少段文本',
+        'block_size': '每段文本有多少个字',
+        'n_embd': '每个字用多少个数表示',
+        'n_head': '注意力分成几个头',
+        'n_layer': '叠几层 Block',
+        'dropout': '训练时随机丢掉多大比例的数',
+        'learning_rate': '优化器每一步走多大',
+        'max_iters': '一共训练多少步',
+        'eval_interval': '每隔多少步评估一次',
+        'eval_iters': '每次评估取多少批求平均',
+        'train_ratio': '前面多大比例的文本用来训练',
+        'max_new_tokens': '续写多少个字',
+        'seed': '随机种子',
+    }
+    parser = argparse.ArgumentParser(
+        usage='%(prog)s [--名称 值 ...]', description='训练 BabyGPT。', add_help=False, allow_abbrev=False)
+    group = parser.add_argument_group('超参数（默认值随设备而定）')
+    for name, meaning in meanings.items():
+        default = globals()[name]
+        group.add_argument(f'--{name}', type=type(default), default=default, metavar='值',
+                           help=f'{meaning}（默认 {default}）')
+    group = parser.add_argument_group('其他')
+    group.add_argument('--data', type=Path, default=data_path, metavar='文件', dest='data_path',
+                       help='用来训练的 UTF-8 文本（默认 ci.txt）')
+    group.add_argument('--prompts', nargs='+', metavar='文字', help='从这些字开始续写（默认 春江 往事）')
+    group.add_argument('-h', '--help', action='help', help='显示这段说明')
+    args = parser.parse_args()
+
+    for name in meanings.keys() - {'dropout', 'train_ratio', 'seed'}:
+        if not 0 < getattr(args, name) < float('inf'):
+            parser.error(f'--{name} 必须大于 0')
+    if not 0 <= args.dropout < 1:
+        parser.error('--dropout 必须在 0 和 1 之间，可以是 0')
+    if not 0 < args.train_ratio < 1:
+        parser.error('--train_ratio 必须在 0 和 1 之间')
+    if args.n_embd % args.n_head:
+        parser.error(f'--n_embd {args.n_embd} 不能被 --n_head {args.n_head} 整除，分不成一样宽的头')
+
+    text = read_text(args.data_path, args.train_ratio, args.block_size)
+    if args.prompts is None:  # 别人的文本里不一定有春江和往事
+        args.prompts = prompts if set(text).issuperset(*prompts) else [text[:2]]
+    if not all(args.prompts):
+        parser.error('--prompts 不能是空的')
+    unknown = set().union(*args.prompts) - set(text)
+    if unknown:
+        parser.error(f'--prompts 里有 {args.data_path} 中没有的字：{" ".join(sorted(unknown))}')
+    return args
+
+
+def main():
+    args = parse_args()
+    globals().update(vars(args))  # 从这里起，顶部的常量就是这一次的取值
+    torch.manual_seed(seed)
+    text = read_text(data_path, train_ratio, block_size)
+    tokenizer = Tokenizer(text)
+    data = torch.tensor(tokenizer.encode(text), device=device)
+    n_train = int(train_ratio * len(data))
+    train_data, val_data = data[:n_train], data[n_train:]
+
+    model = BabyGPT(tokenizer.vocab_size, block_size, n_embd, n_head, n_layer, dropout).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, fused=True)
+    n_params = sum(p.numel() for p in model.parameters())
+    print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
+          f'验证集 {len(val_data):,} 字，模型 {n_params:,} 个参数')
+
+    run = start_tracking({**vars(args), 'device': str(device), 'n_params': n_params})
+    if model_path.exists():  # 上一次训练的模型留一份，新的可能不如它
+        save(model_path.with_name('model.prev.pth'), model_path.read_bytes())
+    best_val = float('inf')
+    interrupted = threading.Event()
+
+    def interrupt(*_):
+        """第一次按 Ctrl-C：评估、保存，然后收尾；再按一次：立刻退出。"""
+        interrupted.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, interrupt)
+    started = resumed = time.perf_counter()
+    train_seconds = 0.0
+    for step in range(max_iters + 1):
+        last = step == max_iters or interrupted.is_set()
+        if step % eval_interval == 0 or last:
+            train_seconds += time.perf_counter() - resumed
+            losses = estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_size)
+            speed = step * batch_size * block_size / train_seconds
+            seconds = time.perf_counter() - started
+            left = f'{seconds / step * (max_iters - step):.0f}' if step else '?'
+            print(f'第 {step:5d} 步  训练损失 {losses["train"]:.4f}  验证损失 {losses["val"]:.4f}'
+                  f'  每秒 {speed:7,.0f} 字  还要 {left:>4} 秒')
+            with torch.random.fork_rng():  # 写诗用掉的随机数不算数，训练和 v11 一字不差
+                poems = [[step, write(model, tokenizer, prompt, max_new_tokens)] for prompt in prompts]
+            run.log({'train/loss': losses['train'], 'val/loss': losses['val'], 'tokens_per_second': speed,
+                     'poems': wandb.Table(columns=['step', 'poem'], data=poems)}, step=step)
+            if step and losses['val'] < best_val:
+                best_val = losses['val']
+                save(model_path, pack(model, tokenizer))
+                print(f'        验证损失是目前最低，已存到 {model_path.name}')
+            resumed = time.perf_counter()
+        if last:
+            break
+        x, y = get_batch(train_data, batch_size, block_size)  # (B, T)
+        _, loss = model(x, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    for prompt in prompts:
+        print(f'\n{write(model, tokenizer, prompt, max_new_tokens)}')
+    if run.offline:
+        folder = Path(run.dir).parent
+        print(f'\n这次训练离线记录在 {folder}\n看曲线：wandb leet {folder}\n以后上传：wandb sync {folder}')
+    run.finish()
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('\n已中断。')
