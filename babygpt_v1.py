@@ -1,9 +1,23 @@
+"""BabyGPT v1：嵌入加线性层，用梯度下降来学
+
+给每个字一串可以学的数（嵌入），再用一个线性层把这串数换成下一个字的得分。不再数数：
+先算出损失，再求出损失对每个数的导数，把每个数朝损失变小的方向挪一小步，如此三千步。
+
+它仍是二元模型，每个字只看自己来猜下一个；但 4,543 个字共用 64 维的空间，用法相近的字会靠近，
+见过的搭配能帮到没见过的，所以比加一平滑的计数（验证损失约 5.51）好。
+
+你会看到：损失从 ln 4543 ≈ 8.42 附近降到约 5.07。写出来的相邻两字像样，句子不成话，不是程序坏了。
+
+运行（约 30 秒）：python babygpt_v1.py
+和计数的写法对照：git diff --no-index simplebigrammodel_torch.py babygpt_v1.py
+"""
+
 import sys
 import time
 from pathlib import Path
 
 import torch
-import torch.nn as nn
+from torch import nn
 from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
@@ -12,7 +26,7 @@ device = torch.accelerator.current_accelerator() if torch.accelerator.is_availab
 batch_size = 8  # 每一步同时看多少段文本
 block_size = 32  # 每段文本有多少个字
 n_embd = 64  # 每个字用多少个数表示
-learning_rate = 2e-3  # 优化器每一步走多大
+learning_rate = 4e-3  # 优化器每一步走多大
 max_iters = 3000  # 一共训练多少步
 eval_interval = 500  # 每隔多少步评估一次
 eval_iters = 100  # 每次评估取多少批求平均
@@ -107,8 +121,6 @@ def write(model, tokenizer, prompt, max_new_tokens):
     idx = model.generate(idx, max_new_tokens)
     model.train()
     return tokenizer.decode(idx[0].tolist())
-
-
 
 
 def main():

@@ -1,3 +1,19 @@
+"""BabyGPT v12：用 wandb 记录训练，用 model.pth 留住模型
+
+训练十分钟以上，就不能只盯着屏幕了：把超参数、损失、速度和途中写的诗都记下来，
+几次训练才好放在一起比较；验证损失每创新低，就把模型存进 model.pth，写词的脚本从那里读。
+记录和保存都不碰训练：同样的种子，损失和 v11 一字不差。
+
+没有 wandb 账号也不用管：它自己在本地离线记录，结束时说明怎样看、怎样上传。
+想同步到网上，先运行一次 wandb login。Ctrl-C 会评估、保存之后再停；再按一次立即退出。
+上一次训练留下的 model.pth 会改名为 model.prev.pth。
+
+运行（CPU 约 10 分钟）：python babygpt_v12_wandb.py
+看曲线：wandb leet
+写词：python babygpt_sample_with_kvcache.py
+和上一级对照：git diff --no-index babygpt_v11_hyper_params.py babygpt_v12_wandb.py
+"""
+
 import argparse
 import io
 import os
@@ -8,8 +24,8 @@ import time
 from pathlib import Path
 
 import torch
-import torch.nn as nn
 import wandb
+from torch import nn
 from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
@@ -24,7 +40,7 @@ n_layer = 4 if on_cpu else 6  # 叠几层 Block
 dropout = 0.0 if on_cpu else 0.2  # 训练时随机丢掉多大比例的数
 learning_rate = 1e-3 if on_cpu else 3e-4  # 优化器每一步走多大
 max_iters = 5000  # 一共训练多少步
-eval_interval = 500  # 每隔多少步评估一次
+eval_interval = 1000  # 每隔多少步评估一次
 eval_iters = 100  # 每次评估取多少批求平均
 train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
 max_new_tokens = 100  # 续写多少个字

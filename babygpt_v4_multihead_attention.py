@@ -1,9 +1,21 @@
+"""BabyGPT v4：多头注意力，同时看几个地方
+
+把 64 维切成 4 个头，每头 16 维，各用自己的 query、key、value 算出一份权重：
+一个头可以盯着自己，一个头盯着前一个字，一个头盯着上一句的句末，互不相让。
+切开只是换个形状，一次矩阵乘法算完所有的头，不用循环，参数一个也没有多。
+
+你会看到：验证损失约 5.01，比 v3 的 5.1 低，第一次明显胜过只看自己的 v1（5.07）。
+
+运行（约 30 秒）：python babygpt_v4_multihead_attention.py
+和上一级对照：git diff --no-index babygpt_v3_self_attention.py babygpt_v4_multihead_attention.py
+"""
+
 import sys
 import time
 from pathlib import Path
 
 import torch
-import torch.nn as nn
+from torch import nn
 from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
@@ -13,7 +25,7 @@ batch_size = 8  # 每一步同时看多少段文本
 block_size = 32  # 每段文本有多少个字
 n_embd = 64  # 每个字用多少个数表示
 n_head = 4  # 注意力分成几个头
-learning_rate = 2e-3  # 优化器每一步走多大
+learning_rate = 4e-3  # 优化器每一步走多大
 max_iters = 3000  # 一共训练多少步
 eval_interval = 500  # 每隔多少步评估一次
 eval_iters = 100  # 每次评估取多少批求平均
@@ -139,8 +151,6 @@ def write(model, tokenizer, prompt, max_new_tokens):
     idx = model.generate(idx, max_new_tokens)
     model.train()
     return tokenizer.decode(idx[0].tolist())
-
-
 
 
 def main():

@@ -1,9 +1,22 @@
+"""BabyGPT v6：Block，把注意力和前馈网络打成一层，叠起来
+
+交流一次、加工一次，合称一个 Block；n_layer 个 Block 首尾相接，深度从此是一个数字。
+深的好处是后一层可以利用前一层的结论；GPT-3 叠了 96 层（Brown 等 2020，表 2.1）。
+
+你会看到：验证损失约 6.1，比只有一层的 v5（5.09）坏得多，几乎只学会了每个字有多常见。
+这是有意留着的失败：每穿过一层，信号和梯度都要被矩阵搓揉一遍，叠到 3 层，底层已经收不到什么梯度。
+下一级只改两行，就把它救回来。
+
+运行（约 30 秒）：python babygpt_v6_block.py
+和上一级对照：git diff --no-index babygpt_v5_feedforward.py babygpt_v6_block.py
+"""
+
 import sys
 import time
 from pathlib import Path
 
 import torch
-import torch.nn as nn
+from torch import nn
 from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
@@ -14,7 +27,7 @@ block_size = 32  # 每段文本有多少个字
 n_embd = 64  # 每个字用多少个数表示
 n_head = 4  # 注意力分成几个头
 n_layer = 3  # 叠几层 Block
-learning_rate = 2e-3  # 优化器每一步走多大
+learning_rate = 4e-3  # 优化器每一步走多大
 max_iters = 3000  # 一共训练多少步
 eval_interval = 500  # 每隔多少步评估一次
 eval_iters = 100  # 每次评估取多少批求平均
@@ -169,8 +182,6 @@ def write(model, tokenizer, prompt, max_new_tokens):
     idx = model.generate(idx, max_new_tokens)
     model.train()
     return tokenizer.decode(idx[0].tolist())
-
-
 
 
 def main():

@@ -92,7 +92,7 @@ class BigramLanguageModel:
 
     def generate(self, idx, max_new_tokens):
         for _ in range(max_new_tokens):
-            logits, _ = self.forward(idx[:, -1:])  # (B, 1, V)
+            logits, _ = self.forward(idx)  # (B, T, V)
             cumulative = np.exp(logits[:, -1]).cumsum(axis=-1)  # (B, V)
             draw = np.random.rand(len(idx), 1) * cumulative[:, -1:]  # (B, 1)
             next_idx = (cumulative > draw).argmax(axis=-1)  # (B,)

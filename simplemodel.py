@@ -7,6 +7,7 @@
 import random
 import sys
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 path = Path(__file__).with_name('ci.txt')
@@ -18,7 +19,7 @@ if len(text) < 2:
     sys.exit(f'{path} 是空的，没有可数的字。')
 
 counts = defaultdict(Counter)
-for char, next_char in zip(text, text[1:]):
+for char, next_char in pairwise(text):
     counts[char][next_char] += 1
 
 random.seed(1337)

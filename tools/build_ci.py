@@ -98,8 +98,7 @@ def build(sources):
     print(f'{"poems in the package":28}{len(poems):>10,}')
     for name, rule in RULES:
         kept = rule(poems)
-        print(f'  dropped: {name:27}{len(kept) - len(poems):>+8,}' if len(kept) < len(poems)
-              else f'  dropped: {name:27}{0:>8}')
+        print(f'  dropped: {name:27}{len(kept) - len(poems):>8,}')
         poems = kept
     random.Random(SEED).shuffle(poems)  # so that the last 10 % is a fair validation set
     text = '\n'.join(render(poem) for poem in poems)
@@ -119,8 +118,8 @@ def main():
         sys.exit('build_ci.py: no data package; get it with "npm pack chinese-poetry@2.0.1" and pass its path')
     try:
         sources = read_sources(args.package)
-    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
-        sys.exit(f'build_ci.py: cannot read {args.package}: {error}')
+    except (OSError, EOFError, tarfile.TarError, ValueError):
+        sys.exit(f'build_ci.py: {args.package} cannot be read; get it again with "npm pack chinese-poetry@2.0.1"')
     if not sources:
         sys.exit(f'build_ci.py: {args.package} holds no songci/ci.song.*.json; is it chinese-poetry 2.0.1?')
     text = build(sources)

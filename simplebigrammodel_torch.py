@@ -1,0 +1,158 @@
+"""同一个二元模型，换成 PyTorch 的张量：通往 v1 的桥。
+
+和 simplebigrammodel.py 计数相同，概率就相同；表是张量，所以取批、查表、求损失都可以放到 GPU 上。
+从这里到 v1 只差一步：v1 不再数数，而是用梯度下降学出这张表。
+
+运行（约 5 秒）：python simplebigrammodel_torch.py
+和 numpy 的写法对照：git diff --no-index simplebigrammodel.py simplebigrammodel_torch.py
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
+
+batch_size = 64  # 每一步同时看多少段文本
+block_size = 32  # 每段文本有多少个字
+max_iters = 800  # 一共训练多少步
+eval_interval = 200  # 每隔多少步评估一次
+eval_iters = 10  # 每次评估取多少批求平均
+train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
+max_new_tokens = 100  # 续写多少个字
+seed = 1337  # 随机种子：种子相同，结果相同
+prompts = ['春江', '往事']  # 从这些字开始续写
+data_path = Path(__file__).with_name('ci.txt')
+
+
+def read_text(path, train_ratio, block_size):
+    """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
+    try:
+        text = path.read_text(encoding='utf-8')
+    except OSError as error:
+        sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
+    except UnicodeDecodeError:
+        sys.exit(f'{path} 不是 UTF-8 文本：请另存为 UTF-8 编码再运行。')
+    n_train = int(train_ratio * len(text))
+    if min(n_train, len(text) - n_train) <= block_size:
+        sys.exit(f'{path} 只有 {len(text)} 字，太短：训练集和验证集各要比 block_size（{block_size}）长。')
+    return text
+
+
+class Tokenizer:
+    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+
+    def __init__(self, text):
+        self.chars = sorted(set(text))
+        self.ids = {char: i for i, char in enumerate(self.chars)}
+        self.vocab_size = len(self.chars)
+
+    def encode(self, text):
+        unknown = set(text) - self.ids.keys()
+        if unknown:
+            raise ValueError(f'词表里没有这些字：{" ".join(sorted(unknown))}')
+        return [self.ids[char] for char in text]
+
+    def decode(self, ids):
+        return ''.join(self.chars[i] for i in ids)
+
+
+def get_batch(data, batch_size, block_size, generator=None):
+    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。"""
+    starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
+    chunks = data[starts + torch.arange(block_size + 1)]  # (B, T+1)
+    return chunks[:, :-1], chunks[:, 1:]
+
+
+@torch.no_grad()
+def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_size):
+    """训练集和验证集上的平均损失。每次都看同样的几批，曲线才平滑、可比。"""
+    model.eval()
+    losses = {}
+    for name, data in [('train', train_data), ('val', val_data)]:
+        generator = torch.Generator().manual_seed(0)  # 单独的随机源，不打乱训练用的那一个
+        batches = [get_batch(data, batch_size, block_size, generator) for _ in range(eval_iters)]
+        losses[name] = sum(model(x, y)[1].item() for x, y in batches) / eval_iters
+    model.train()
+    return losses
+
+
+class BigramLanguageModel(nn.Module):
+    """counts[i, j] 是 j 号字跟在 i 号字后面的次数；每个都加一，再按行归一，就是概率。"""
+
+    def __init__(self, vocab_size):
+        super().__init__()
+        self.register_buffer('counts', torch.zeros(vocab_size, vocab_size))
+
+    def count(self, x, y):
+        self.counts.index_put_((x, y), torch.ones((), device=x.device), accumulate=True)
+
+    def forward(self, idx, targets=None):
+        counts = self.counts[idx] + 1  # (B, T, V)
+        logits = torch.log(counts / counts.sum(dim=-1, keepdim=True))  # (B, T, V)
+        if targets is None:
+            return logits, None
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    @torch.no_grad()
+    def generate(self, idx, max_new_tokens):
+        for _ in range(max_new_tokens):
+            logits, _ = self(idx)  # (B, T, V)
+            probs = F.softmax(logits[:, -1], dim=-1)  # (B, V)
+            next_idx = torch.multinomial(probs, num_samples=1)  # (B, 1)
+            idx = torch.cat([idx, next_idx], dim=1)  # (B, T+1)
+        return idx
+
+
+def write(model, tokenizer, prompt, max_new_tokens):
+    """从 prompt 往下写 max_new_tokens 个字。"""
+    idx = torch.tensor([tokenizer.encode(prompt)], device=device)  # (1, T)
+    model.eval()
+    idx = model.generate(idx, max_new_tokens)
+    model.train()
+    return tokenizer.decode(idx[0].tolist())
+
+
+def main():
+    torch.manual_seed(seed)
+    text = read_text(data_path, train_ratio, block_size)
+    tokenizer = Tokenizer(text)
+    data = torch.tensor(tokenizer.encode(text), device=device)
+    n_train = int(train_ratio * len(data))
+    train_data, val_data = data[:n_train], data[n_train:]
+
+    model = BigramLanguageModel(tokenizer.vocab_size).to(device)
+    print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
+          f'验证集 {len(val_data):,} 字，计数表 {model.counts.numel():,} 格')
+
+    started = resumed = time.perf_counter()
+    train_seconds = 0.0
+    for step in range(max_iters + 1):
+        last = step == max_iters
+        if step % eval_interval == 0 or last:
+            train_seconds += time.perf_counter() - resumed
+            losses = estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_size)
+            speed = step * batch_size * block_size / train_seconds
+            seconds = time.perf_counter() - started
+            left = f'{seconds / step * (max_iters - step):.0f}' if step else '?'
+            print(f'第 {step:5d} 步  训练损失 {losses["train"]:.4f}  验证损失 {losses["val"]:.4f}'
+                  f'  每秒 {speed:7,.0f} 字  还要 {left:>4} 秒')
+            resumed = time.perf_counter()
+        if last:
+            break
+        x, y = get_batch(train_data, batch_size, block_size)  # (B, T)
+        model.count(x, y)
+
+    for prompt in prompts:
+        print(f'\n{write(model, tokenizer, prompt, max_new_tokens)}')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('\n已中断。')
