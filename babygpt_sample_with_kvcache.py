@@ -59,7 +59,8 @@ class MultiHeadAttention(nn.Module):
         self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置为真
 
     def forward(self, x, cache):
-        keys, values, start = cache  # 前 start 个位置已经算过，这里只算新来的 T 个
+        # 前 start 个位置的 key 和 value 已经在缓存里，x 只是新来的 T 个位置，算好了接着往里写
+        keys, values, start = cache  # (B, n_head, block_size, head_size)
         end = start + x.size(1)
         q = self.query(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         k = self.key(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
@@ -104,7 +105,7 @@ class Block(nn.Module):
         self.ln2 = nn.LayerNorm(n_embd)
 
     def forward(self, x, cache):
-        out, cache = self.sa(self.ln1(x), cache)
+        out, cache = self.sa(self.ln1(x), cache)  # (B, T, n_embd)
         x = x + out  # (B, T, n_embd)
         x = x + self.ffwd(self.ln2(x))  # (B, T, n_embd)
         return x, cache
@@ -136,7 +137,7 @@ class BabyGPT(nn.Module):
         x = x + self.position_embedding_table(positions)  # (B, T, n_embd)
         new_cache = []
         for block, layer in zip(self.blocks, cache):
-            x, layer = block(x, layer)
+            x, layer = block(x, layer)  # (B, T, n_embd)
             new_cache.append(layer)
         x = self.ln_f(x)  # (B, T, n_embd)
         return self.lm_head(x), new_cache  # (B, T, V)
