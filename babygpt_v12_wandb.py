@@ -285,7 +285,7 @@ def parse_args():
 
     text = read_text(args.data_path, args.train_ratio, args.block_size)
     if args.prompts is None:  # 别人的文本里不一定有春江和往事
-        args.prompts = prompts if set(text).issuperset(*prompts) else [text[:2]]
+        args.prompts = prompts if set(text).issuperset(''.join(prompts)) else [text[:2]]
     if not all(args.prompts):
         parser.error('--prompts 不能是空的')
     unknown = set().union(*args.prompts) - set(text)

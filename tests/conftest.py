@@ -1,3 +1,7 @@
+import os
+
+os.environ['OMP_NUM_THREADS'] = '1'  # here and in every script run: the tests themselves run in parallel
+
 import pytest
 from ladder import CORPUS
 
