@@ -202,6 +202,8 @@ def parse_args():
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name} 必须大于 0')
+    if args.seed is not None and not 0 <= args.seed < 2 ** 63:
+        parser.error('--seed 必须在 0 和 2^63 之间')
     if args.prompt == '':
         parser.error('--prompt 不能是空的')
     if not 0.01 <= args.temperature <= 100:

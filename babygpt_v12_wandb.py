@@ -280,6 +280,8 @@ def parse_args():
         parser.error('--dropout 必须在 0 和 1 之间，可以是 0')
     if not 0 < args.train_ratio < 1:
         parser.error('--train_ratio 必须在 0 和 1 之间')
+    if not 0 <= args.seed < 2 ** 63:
+        parser.error('--seed 必须在 0 和 2^63 之间')
     if args.n_embd % args.n_head:
         parser.error(f'--n_embd {args.n_embd} 不能被 --n_head {args.n_head} 整除，分不成一样宽的头')
 
