@@ -70,25 +70,25 @@ def test_generate_appends_tokens(number):
 
 
 @pytest.mark.parametrize('number', ALL)
-def test_generate_samples_from_the_last_position(number):
-    """With one logit far above all others at the last position, that token must come next, and no other."""
-    model = build(number)
+def test_generate_samples_what_the_last_position_predicts(number):
+    """Not the first position, and not always the likeliest token: drawn often enough, tokens show their probability."""
+    model, idx = build(number), random_ids(1, 3)
     with torch.no_grad():
-        model.lm_head.weight.zero_()
-        model.lm_head.bias.zero_()
-        model.lm_head.bias[11] = 50
-    assert model.generate(random_ids(2, 3), 4)[:, 3:].eq(11).all()
-    with torch.no_grad():
-        model.lm_head.bias.zero_()  # all equally likely: a model that takes the best one always repeats itself
+        model.lm_head.weight.mul_(4)  # far from uniform, so that the positions differ
+    probability = model(idx)[0][0].softmax(-1)
     torch.manual_seed(0)
-    assert len(model.generate(random_ids(1, 1), 60).unique()) > 15
+    drawn = model.generate(idx.expand(20_000, -1), 1)[:, -1]
+    frequency = torch.bincount(drawn, minlength=SIZES['vocab_size']) / 20_000
+    assert (frequency - probability[-1]).abs().max() < 0.02
+    if number not in (5, 6):  # without residuals, all positions predict nearly the same
+        assert (frequency - probability[0]).abs().max() > 0.04
 
 
 @pytest.mark.parametrize('number', ALL)
 def test_loss_starts_near_ln_vocab(number):
     model = build(number, vocab_size=1000, n_embd=64, n_layer=3)
     _, loss = model(random_ids(32, T, vocab_size=1000), random_ids(32, T, seed=2, vocab_size=1000))
-    assert abs(loss.item() - math.log(1000)) < 0.6
+    assert abs(loss.item() - math.log(1000)) < 0.8
 
 
 @pytest.mark.parametrize('number', [1, 2])
@@ -105,7 +105,7 @@ def test_same_token_differs_by_position(number, expected):
     model = build(number)
     idx = torch.full((1, T), 5)
     logits = model(idx)[0][0]
-    different = any((logits[0] - logits[t]).abs().max() > 1e-3 for t in range(1, T))
+    different = any((logits[0] - logits[t]).abs().max() > 1e-4 for t in range(1, T))
     assert different == expected
 
 

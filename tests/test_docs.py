@@ -1,0 +1,75 @@
+"""What the documents say is true: facts from ci.txt, numbers from docs/results.json, the two languages the same."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from ladder import BEFORE, ROOT, RUNGS, SAMPLER
+
+sys.path.insert(0, str(ROOT / 'tools'))
+import measure
+
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+ENGLISH = (ROOT / 'README.en.md').read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('text', [README, ENGLISH], ids=['zh', 'en'])
+def test_facts_of_the_corpus(text, corpus):
+    for fact in (corpus.count('\n\n') + 1, len(corpus), len(set(corpus)), len(corpus.encode())):
+        assert f'| {fact:,}' in text
+
+
+@pytest.mark.parametrize('name', ['README.md', 'README.en.md', 'docs/hyper_params.md'])
+def test_tables_are_what_the_tool_writes(name):
+    text = (ROOT / name).read_text(encoding='utf-8')
+    table = measure.tables(measure.load())[name]
+    assert len(table.splitlines()) > 5
+    assert measure.insert(text, table) == text
+
+
+def test_results_are_of_the_scripts_as_they_are():
+    """A result of a script whose code has changed since is no result."""
+    runs = measure.load()['runs']
+    for script, constants in measure.ladder_jobs():
+        assert runs[measure.key(script, constants)]['code'] == measure.code_hash(script), script
+
+
+def test_both_languages_have_the_same_commands_tables_and_links():
+    assert re.findall('```.*?```', README, flags=re.DOTALL) == re.findall('```.*?```', ENGLISH, flags=re.DOTALL)
+    assert README.count('\n## ') == ENGLISH.count('\n## ')
+    assert README.count('\n| ') == ENGLISH.count('\n| ')
+    links = [set(re.findall(r'\]\((.*?)\)', text)) for text in (README, ENGLISH)]
+    assert links[0] - {'README.en.md'} == links[1] - {'README.md'}
+
+
+@pytest.mark.parametrize('text', [README, ENGLISH], ids=['zh', 'en'])
+def test_links_lead_to_files_and_every_script_is_linked(text):
+    links = set(re.findall(r'\]\((.*?)\)', text))
+    assert all((ROOT / link).exists() for link in links)
+    assert {*BEFORE, *RUNGS.values(), SAMPLER} <= links
+
+
+def test_the_diff_shown_is_the_diff():
+    shown = re.search('```diff\n(.*?)```', README, flags=re.DOTALL)[1]
+    real = subprocess.run(['git', 'diff', '--no-index', RUNGS[6], RUNGS[7]], cwd=ROOT, capture_output=True,
+                          encoding='utf-8', check=False).stdout
+    assert shown in real
+
+
+@pytest.mark.parametrize('name', [*RUNGS.values(), SAMPLER])
+def test_docstrings_name_commands_that_exist(name):
+    text = (ROOT / name).read_text(encoding='utf-8').split('"""')[1]
+    assert f'python {name}' in text
+    for script in re.findall(r'\w+\.py', text):
+        assert (ROOT / script).exists(), script
+
+
+def test_losses_in_docstrings_are_the_measured_ones():
+    """Each 验证损失约 N in the docstrings of v1 to v10 is the mean of docs/results.json, to two digits."""
+    runs = measure.load()['runs']
+    for number in range(1, 11):
+        text = (ROOT / RUNGS[number]).read_text(encoding='utf-8').split('"""')[1]
+        said = float(re.search('(?:验证损失|损失从 .*?降到)约 ([\\d.]+)', text.split('你会看到')[1])[1])
+        values = [runs[measure.key(RUNGS[number], {'seed': seed})]['curve'][-1][2] for seed in measure.SEEDS]
+        assert said == pytest.approx(sum(values) / len(values), abs=0.0051), RUNGS[number]
