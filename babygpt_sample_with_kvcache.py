@@ -2,10 +2,10 @@
 
 v12 的 generate 每写一个字，都把前面所有的字重算一遍。其实前面的字看不到后面的字，
 它们的 key 和 value 一经算出就不再变：存起来（KV 缓存），每步只算新来的一个字，
-让它的 query 去对缓存里的 key 和 value。结果和重算相同，只是快得多。
+用它的 query 去对缓存里的 key 和 value。block_size 字以内，结果和重算相同，只是快得多。
 
 文本写满 block_size 之后，每个字的位置编号都该变，缓存作废（学出来的绝对位置不能平移）：
-就用后一半文本重建缓存，接着往下写。
+就用后一半文本重建缓存，接着往下写，所以从这里起和 v12 写的不同。
 
 运行（先用 v12 训练出 model.pth）：python babygpt_sample_with_kvcache.py
 一次写三首：python babygpt_sample_with_kvcache.py --prompt 春江 --num_samples 3 --temperature 0.8 --top_k 50
@@ -27,7 +27,7 @@ model_path = Path(__file__).with_name('model.pth')
 
 
 class Tokenizer:
-    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+    """字和编号互换：一个字就是一个 token，编号是它按 Unicode 排序后的位置。"""
 
     def __init__(self, text):
         self.chars = sorted(set(text))
@@ -45,7 +45,7 @@ class Tokenizer:
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，各头按自己的 query、key、value 看前文，互不干扰。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文。"""
 
     def __init__(self, block_size, n_embd, n_head, dropout):
         super().__init__()
@@ -59,7 +59,7 @@ class MultiHeadAttention(nn.Module):
         self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置为真
 
     def forward(self, x, cache):
-        # 前 start 个位置的 key 和 value 已经在缓存里，x 只是新来的 T 个位置，算好了接着往里写
+        # 前 start 个位置的 key 和 value 已经在缓存里，x 只是新来的 T 个位置，算好了接着往里写；S = start + T
         keys, values, start = cache  # (B, n_head, block_size, head_size)
         end = start + x.size(1)
         q = self.query(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
@@ -69,7 +69,7 @@ class MultiHeadAttention(nn.Module):
         values[:, :, start:end] = v
         k = keys[:, :, :end]  # (B, n_head, S, head_size)
         v = values[:, :, :end]  # (B, n_head, S, head_size)
-        # 点积的方差随向量长度增长，除以长度的平方根，softmax 才不会一开始就饱和
+        # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
         scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, n_head, T, S)
         scores = scores.masked_fill(self.future[start:end, :end], float('-inf'))  # (B, n_head, T, S)
         weights = self.dropout(F.softmax(scores, dim=-1))  # (B, n_head, T, S)
@@ -79,7 +79,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """前馈网络：每个字单独加工取来的信息，先放宽到 4 倍，ReLU 之后再收回来。"""
+    """前馈网络：每个位置单独加工取来的信息，先放宽到 4 倍，ReLU 之后再收回来。"""
 
     def __init__(self, n_embd, dropout):
         super().__init__()
@@ -126,8 +126,8 @@ class BabyGPT(nn.Module):
 
     def empty_cache(self, batch_size):
         """每层一份缓存：预先分配好、写满 block_size 为止的 key 和 value，以及已经写了几个位置。"""
-        shape = (batch_size, *self.cache_shape)
-        return [(torch.empty(shape, device=device), torch.empty(shape, device=device), 0) for _ in self.blocks]
+        new = self.lm_head.weight.new_empty
+        return [(new(batch_size, *self.cache_shape), new(batch_size, *self.cache_shape), 0) for _ in self.blocks]
 
     def forward(self, idx, cache):
         """idx (B, T) 只放还没进缓存的字；返回它们的得分 (B, T, V)，和写进了它们的缓存。"""
@@ -149,15 +149,16 @@ class BabyGPT(nn.Module):
         for _ in range(max_new_tokens):
             if cache[0][2] + new.size(1) > self.block_size:
                 new, cache = idx[:, -self.block_size // 2:], self.empty_cache(idx.size(0))
-            logits, cache = self(new, cache)
-            logits = logits[:, -1] / temperature  # (B, V)
+            logits, cache = self(new, cache)  # (B, T, V)
+            logits = logits[:, -1:] / temperature  # (B, 1, V)
             if top_k is not None:
-                lowest = logits.topk(min(top_k, logits.size(-1))).values[:, -1:]
-                logits = logits.masked_fill(logits < lowest, float('-inf'))
-            probs = F.softmax(logits, dim=-1)
-            new = torch.multinomial(probs, num_samples=1)
-            idx = torch.cat([idx, new], dim=1)
-            yield new
+                lowest = logits.topk(min(top_k, logits.size(-1))).values[..., -1:]  # (B, 1, 1)
+                logits = logits.masked_fill(logits < lowest, float('-inf'))  # (B, 1, V)
+            probs = F.softmax(logits[:, -1], dim=-1)  # (B, V)
+            next_idx = torch.multinomial(probs, num_samples=1)  # (B, 1)
+            idx = torch.cat([idx, next_idx], dim=1)  # (B, T+1)
+            yield next_idx
+            new = next_idx
 
 
 def load_model():
@@ -169,7 +170,9 @@ def load_model():
         model.load_state_dict(checkpoint['model'])
     except FileNotFoundError:
         sys.exit(f'找不到 {model_path}：请先运行 python babygpt_v12_wandb.py，训练出一个模型。')
-    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, OSError, UnpicklingError):
+    except OSError as error:
+        sys.exit(f'读不了 {model_path}（{error.strerror}）。')
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, UnpicklingError):
         sys.exit(f'{model_path} 不完整，或者不是 v12 存的模型：请重新运行 python babygpt_v12_wandb.py。')
     return model.eval(), tokenizer
 
@@ -189,14 +192,14 @@ def write(model, tokenizer, prompt, args):
 def parse_args():
     parser = argparse.ArgumentParser(
         usage='%(prog)s [--名称 值 ...]', description='用 v12 训练好的模型写词。', add_help=False, allow_abbrev=False)
-    add = parser.add_argument_group('选项').add_argument
-    add('--prompt', metavar='文字', help='从这些字开始续写；不给就逐次询问')
-    add('--num_samples', type=int, default=1, metavar='值', help='同一个开头写几首（默认 1）')
-    add('--max_new_tokens', type=int, default=200, metavar='值', help='每首续写多少个字（默认 200）')
-    add('--temperature', type=float, default=1.0, metavar='值', help='小于 1 更稳，大于 1 更野（默认 1.0）')
-    add('--top_k', type=int, metavar='值', help='只在得分最高的几个字里抽（默认不限）')
-    add('--seed', type=int, metavar='值', help='随机种子：种子相同，写的相同（默认每次不同）')
-    add('-h', '--help', action='help', help='显示这段说明')
+    group = parser.add_argument_group('选项')
+    group.add_argument('--prompt', metavar='文字', help='从这些字开始续写；不给就逐次询问')
+    group.add_argument('--num_samples', type=int, default=1, metavar='值', help='同一个开头写几首（默认 1）')
+    group.add_argument('--max_new_tokens', type=int, default=200, metavar='值', help='每首续写多少个字（默认 200）')
+    group.add_argument('--temperature', type=float, default=1.0, metavar='值', help='小于 1 更稳，大于 1 更出人意料（默认 1.0）')
+    group.add_argument('--top_k', type=int, metavar='值', help='只在得分最高的几个字里抽（默认不限）')
+    group.add_argument('--seed', type=int, metavar='值', help='随机种子：种子相同，写的相同（默认每次不同）')
+    group.add_argument('-h', '--help', action='help', help='显示这段说明')
     args = parser.parse_args()
     for name in ['num_samples', 'max_new_tokens', 'top_k']:
         value = getattr(args, name)

@@ -4,7 +4,8 @@
 先算出损失，再求出损失对每个数的导数，把每个数朝损失变小的方向挪一小步，如此三千步。
 
 它仍是二元模型，每个字只看自己来猜下一个；但 4,543 个字共用 64 维的空间，用法相近的字会靠近，
-见过的搭配能帮到没见过的，所以比加一平滑的计数（验证损失约 5.51）好。
+见过的搭配能帮到没见过的，不必另想平滑的办法。它胜过加一平滑的计数（验证损失约 5.51）；
+平滑得更讲究的计数可以更低：数数并没有错，只是看不远，表也太大。
 
 你会看到：损失从 ln 4543 ≈ 8.42 附近降到约 5.07。写出来的相邻两字像样，句子不成话，不是程序坏了。
 
@@ -40,7 +41,7 @@ data_path = Path(__file__).with_name('ci.txt')
 def read_text(path, train_ratio, block_size):
     """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # 有没有 BOM 都读得对
     except OSError as error:
         sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
     except UnicodeDecodeError:
@@ -52,7 +53,7 @@ def read_text(path, train_ratio, block_size):
 
 
 class Tokenizer:
-    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+    """字和编号互换：一个字就是一个 token，编号是它按 Unicode 排序后的位置。"""
 
     def __init__(self, text):
         self.chars = sorted(set(text))
@@ -70,7 +71,10 @@ class Tokenizer:
 
 
 def get_batch(data, batch_size, block_size, generator=None):
-    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。"""
+    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。
+
+    注释里的形状：B 是段数，T 是每段的字数，V 是词表大小。
+    """
     starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
     chunks = data[starts + torch.arange(block_size + 1)]  # (B, T+1)
     return chunks[:, :-1], chunks[:, 1:]
@@ -136,6 +140,7 @@ def main():
     n_params = sum(p.numel() for p in model.parameters())
     print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
           f'验证集 {len(val_data):,} 字，模型 {n_params:,} 个参数')
+
 
     started = resumed = time.perf_counter()
     train_seconds = 0.0

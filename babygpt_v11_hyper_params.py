@@ -2,7 +2,7 @@
 
 模型的代码和 v10 一字不差，变的只有数：更宽、更深、看得更远、训练得更久，以及按设备取默认值。
 CPU 上的取值是在两个核、十分钟的限制下一组一组试出来的（过程见 docs/hyper_params.md）；
-加速器上的模型大十倍，CPU 上不必去试。每个超参数都可以在命令行上改，--help 列出全部。
+加速器上的模型大得多，不适合在 CPU 上跑。每个超参数都可以在命令行上改，--help 列出全部。
 
 你会看到：十分钟左右，验证损失降到约 4.2；写出来的有词牌、有作者、断句整齐，读来仍不知所云。
 
@@ -27,13 +27,13 @@ device = torch.accelerator.current_accelerator() if torch.accelerator.is_availab
 on_cpu = device == 'cpu'
 batch_size = 8 if on_cpu else 64  # 每一步同时看多少段文本
 block_size = 64 if on_cpu else 256  # 每段文本有多少个字
-n_embd = 128 if on_cpu else 384  # 每个字用多少个数表示
-n_head = 4 if on_cpu else 6  # 注意力分成几个头
-n_layer = 4 if on_cpu else 6  # 叠几层 Block
-dropout = 0.0 if on_cpu else 0.2  # 训练时随机丢掉多大比例的数
-learning_rate = 1e-3 if on_cpu else 3e-4  # 优化器每一步走多大
-max_iters = 5000  # 一共训练多少步
-eval_interval = 1000  # 每隔多少步评估一次
+n_embd = 192 if on_cpu else 384  # 每个字用多少个数表示
+n_head = 6  # 注意力分成几个头
+n_layer = 2 if on_cpu else 6  # 叠几层 Block
+dropout = 0.1 if on_cpu else 0.2  # 训练时随机丢掉多大比例的数
+learning_rate = 2e-3 if on_cpu else 3e-4  # 优化器每一步走多大
+max_iters = 12000 if on_cpu else 5000  # 一共训练多少步
+eval_interval = 1000 if on_cpu else 500  # 每隔多少步评估一次
 eval_iters = 100  # 每次评估取多少批求平均
 train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
 max_new_tokens = 100  # 续写多少个字
@@ -45,7 +45,7 @@ data_path = Path(__file__).with_name('ci.txt')
 def read_text(path, train_ratio, block_size):
     """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # 有没有 BOM 都读得对
     except OSError as error:
         sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
     except UnicodeDecodeError:
@@ -57,7 +57,7 @@ def read_text(path, train_ratio, block_size):
 
 
 class Tokenizer:
-    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+    """字和编号互换：一个字就是一个 token，编号是它按 Unicode 排序后的位置。"""
 
     def __init__(self, text):
         self.chars = sorted(set(text))
@@ -75,7 +75,10 @@ class Tokenizer:
 
 
 def get_batch(data, batch_size, block_size, generator=None):
-    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。"""
+    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。
+
+    注释里的形状：B 是段数，T 是每段的字数，V 是词表大小。
+    """
     starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
     chunks = data[starts + torch.arange(block_size + 1)]  # (B, T+1)
     return chunks[:, :-1], chunks[:, 1:]
@@ -95,7 +98,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，各头按自己的 query、key、value 看前文，互不干扰。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文。"""
 
     def __init__(self, block_size, n_embd, n_head, dropout):
         super().__init__()
@@ -113,7 +116,7 @@ class MultiHeadAttention(nn.Module):
         q = self.query(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         k = self.key(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         v = self.value(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
-        # 点积的方差随向量长度增长，除以长度的平方根，softmax 才不会一开始就饱和
+        # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
         scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, n_head, T, T)
         scores = scores.masked_fill(self.future[:T, :T], float('-inf'))  # (B, n_head, T, T)
         weights = self.dropout(F.softmax(scores, dim=-1))  # (B, n_head, T, T)
@@ -123,7 +126,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """前馈网络：每个字单独加工取来的信息，先放宽到 4 倍，ReLU 之后再收回来。"""
+    """前馈网络：每个位置单独加工取来的信息，先放宽到 4 倍，ReLU 之后再收回来。"""
 
     def __init__(self, n_embd, dropout):
         super().__init__()
@@ -213,12 +216,13 @@ def parse_args():
         'max_new_tokens': '续写多少个字',
         'seed': '随机种子',
     }
+    fractions = ['dropout', 'learning_rate', 'train_ratio']
     parser = argparse.ArgumentParser(
         usage='%(prog)s [--名称 值 ...]', description='训练 BabyGPT。', add_help=False, allow_abbrev=False)
     group = parser.add_argument_group('超参数（默认值随设备而定）')
     for name, meaning in meanings.items():
         default = globals()[name]
-        group.add_argument(f'--{name}', type=type(default), default=default, metavar='值',
+        group.add_argument(f'--{name}', type=float if name in fractions else int, default=default, metavar='值',
                            help=f'{meaning}（默认 {default}）')
     group = parser.add_argument_group('其他')
     group.add_argument('--data', type=Path, default=data_path, metavar='文件', dest='data_path',
@@ -227,8 +231,8 @@ def parse_args():
     group.add_argument('-h', '--help', action='help', help='显示这段说明')
     args = parser.parse_args()
 
-    for name in meanings.keys() - {'dropout', 'train_ratio', 'seed'}:
-        if not 0 < getattr(args, name) < float('inf'):
+    for name in meanings:
+        if name not in ['dropout', 'train_ratio', 'seed'] and not 0 < getattr(args, name) < float('inf'):
             parser.error(f'--{name} 必须大于 0')
     if not 0 <= args.dropout < 1:
         parser.error('--dropout 必须在 0 和 1 之间，可以是 0')
@@ -265,6 +269,7 @@ def main():
     n_params = sum(p.numel() for p in model.parameters())
     print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
           f'验证集 {len(val_data):,} 字，模型 {n_params:,} 个参数')
+
 
     started = resumed = time.perf_counter()
     train_seconds = 0.0

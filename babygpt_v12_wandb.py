@@ -1,12 +1,12 @@
 """BabyGPT v12：用 wandb 记录训练，用 model.pth 留住模型
 
-训练十分钟以上，就不能只盯着屏幕了：把超参数、损失、速度和途中写的诗都记下来，
+训练十分钟以上，就不能只盯着屏幕了：把超参数、损失、速度和途中写的词都记下来，
 几次训练才好放在一起比较；验证损失每创新低，就把模型存进 model.pth，写词的脚本从那里读。
-记录和保存都不碰训练：同样的种子，损失和 v11 一字不差。
+记录和保存都不碰训练：同样的种子，在 CPU 上损失和 v11 一字不差。
 
-没有 wandb 账号也不用管：它自己在本地离线记录，结束时说明怎样看、怎样上传。
-想同步到网上，先运行一次 wandb login。Ctrl-C 会评估、保存之后再停；再按一次立即退出。
-上一次训练留下的 model.pth 会改名为 model.prev.pth。
+没有 wandb 账号也能用：记录自动存在本地，结束时说明怎样看、怎样上传；
+想同步到网上，先运行一次 wandb login。按 Ctrl-C，会先评估，若是目前最好就保存，然后停下；
+再按一次立即退出。上一次训练留下的 model.pth 另存为 model.prev.pth。
 
 运行（CPU 约 10 分钟）：python babygpt_v12_wandb.py
 看曲线：wandb leet
@@ -19,7 +19,6 @@ import io
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -34,13 +33,13 @@ device = torch.accelerator.current_accelerator() if torch.accelerator.is_availab
 on_cpu = device == 'cpu'
 batch_size = 8 if on_cpu else 64  # 每一步同时看多少段文本
 block_size = 64 if on_cpu else 256  # 每段文本有多少个字
-n_embd = 128 if on_cpu else 384  # 每个字用多少个数表示
-n_head = 4 if on_cpu else 6  # 注意力分成几个头
-n_layer = 4 if on_cpu else 6  # 叠几层 Block
-dropout = 0.0 if on_cpu else 0.2  # 训练时随机丢掉多大比例的数
-learning_rate = 1e-3 if on_cpu else 3e-4  # 优化器每一步走多大
-max_iters = 5000  # 一共训练多少步
-eval_interval = 1000  # 每隔多少步评估一次
+n_embd = 192 if on_cpu else 384  # 每个字用多少个数表示
+n_head = 6  # 注意力分成几个头
+n_layer = 2 if on_cpu else 6  # 叠几层 Block
+dropout = 0.1 if on_cpu else 0.2  # 训练时随机丢掉多大比例的数
+learning_rate = 2e-3 if on_cpu else 3e-4  # 优化器每一步走多大
+max_iters = 12000 if on_cpu else 5000  # 一共训练多少步
+eval_interval = 1000 if on_cpu else 500  # 每隔多少步评估一次
 eval_iters = 100  # 每次评估取多少批求平均
 train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
 max_new_tokens = 100  # 续写多少个字
@@ -53,7 +52,7 @@ model_path = Path(__file__).with_name('model.pth')  # 验证损失最低的模�
 def read_text(path, train_ratio, block_size):
     """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # 有没有 BOM 都读得对
     except OSError as error:
         sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
     except UnicodeDecodeError:
@@ -65,7 +64,7 @@ def read_text(path, train_ratio, block_size):
 
 
 class Tokenizer:
-    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+    """字和编号互换：一个字就是一个 token，编号是它按 Unicode 排序后的位置。"""
 
     def __init__(self, text):
         self.chars = sorted(set(text))
@@ -83,7 +82,10 @@ class Tokenizer:
 
 
 def get_batch(data, batch_size, block_size, generator=None):
-    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。"""
+    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。
+
+    注释里的形状：B 是段数，T 是每段的字数，V 是词表大小。
+    """
     starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
     chunks = data[starts + torch.arange(block_size + 1)]  # (B, T+1)
     return chunks[:, :-1], chunks[:, 1:]
@@ -103,7 +105,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，各头按自己的 query、key、value 看前文，互不干扰。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文。"""
 
     def __init__(self, block_size, n_embd, n_head, dropout):
         super().__init__()
@@ -121,7 +123,7 @@ class MultiHeadAttention(nn.Module):
         q = self.query(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         k = self.key(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         v = self.value(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
-        # 点积的方差随向量长度增长，除以长度的平方根，softmax 才不会一开始就饱和
+        # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
         scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, n_head, T, T)
         scores = scores.masked_fill(self.future[:T, :T], float('-inf'))  # (B, n_head, T, T)
         weights = self.dropout(F.softmax(scores, dim=-1))  # (B, n_head, T, T)
@@ -131,7 +133,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """前馈网络：每个字单独加工取来的信息，先放宽到 4 倍，ReLU 之后再收回来。"""
+    """前馈网络：每个位置单独加工取来的信息，先放宽到 4 倍，ReLU 之后再收回来。"""
 
     def __init__(self, n_embd, dropout):
         super().__init__()
@@ -205,7 +207,7 @@ def write(model, tokenizer, prompt, max_new_tokens):
 
 
 def start_tracking(config):
-    """开始一次 wandb 记录：登录得上就同步到网上，否则记在本地；设了 WANDB_MODE 就照它办。"""
+    """开始一次 wandb 记录：连得上就同步到网上，否则记在本地；设了 WANDB_MODE 就照它办。"""
     if 'WANDB_MODE' in os.environ:
         try:
             return wandb.init(project='babygpt', config=config)
@@ -213,15 +215,15 @@ def start_tracking(config):
             sys.exit(f'按 WANDB_MODE={os.environ["WANDB_MODE"]} 启动不了 wandb：{error}')
     try:
         mode = None if wandb.login(prompt=False) else 'offline'
+        return wandb.init(project='babygpt', config=config, mode=mode)
     except wandb.Error as error:
-        print(f'登录不上 wandb，改为离线记录：{error}')
-        mode = 'offline'
-    return wandb.init(project='babygpt', config=config, mode=mode)
+        print(f'连不上 wandb，改为离线记录：{error}')
+        return wandb.init(project='babygpt', config=config, mode='offline')
 
 
 def save(path, content):
     """先写成临时文件再改名：写到一半被打断，或者磁盘满了，原来的文件都完好。"""
-    temporary = path.with_name(path.name + '.tmp')
+    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
@@ -231,7 +233,7 @@ def save(path, content):
 
 
 def pack(model, tokenizer):
-    """把权重、重建模型要用的超参数和词表装进一份字节，采样时只靠它就够了。"""
+    """把权重、重建模型要用的超参数和词表打包成一段字节：写词的脚本只需要这些。"""
     buffer = io.BytesIO()
     torch.save({
         'model': model.state_dict(),
@@ -259,12 +261,13 @@ def parse_args():
         'max_new_tokens': '续写多少个字',
         'seed': '随机种子',
     }
+    fractions = ['dropout', 'learning_rate', 'train_ratio']
     parser = argparse.ArgumentParser(
         usage='%(prog)s [--名称 值 ...]', description='训练 BabyGPT。', add_help=False, allow_abbrev=False)
     group = parser.add_argument_group('超参数（默认值随设备而定）')
     for name, meaning in meanings.items():
         default = globals()[name]
-        group.add_argument(f'--{name}', type=type(default), default=default, metavar='值',
+        group.add_argument(f'--{name}', type=float if name in fractions else int, default=default, metavar='值',
                            help=f'{meaning}（默认 {default}）')
     group = parser.add_argument_group('其他')
     group.add_argument('--data', type=Path, default=data_path, metavar='文件', dest='data_path',
@@ -273,8 +276,8 @@ def parse_args():
     group.add_argument('-h', '--help', action='help', help='显示这段说明')
     args = parser.parse_args()
 
-    for name in meanings.keys() - {'dropout', 'train_ratio', 'seed'}:
-        if not 0 < getattr(args, name) < float('inf'):
+    for name in meanings:
+        if name not in ['dropout', 'train_ratio', 'seed'] and not 0 < getattr(args, name) < float('inf'):
             parser.error(f'--{name} 必须大于 0')
     if not 0 <= args.dropout < 1:
         parser.error('--dropout 必须在 0 和 1 之间，可以是 0')
@@ -313,21 +316,22 @@ def main():
           f'验证集 {len(val_data):,} 字，模型 {n_params:,} 个参数')
 
     run = start_tracking({**vars(args), 'device': str(device), 'n_params': n_params})
-    if model_path.exists():  # 上一次训练的模型留一份，新的可能不如它
-        save(model_path.with_name('model.prev.pth'), model_path.read_bytes())
     best_val = float('inf')
-    interrupted = threading.Event()
+    interrupted = False
 
     def interrupt(*_):
-        """第一次按 Ctrl-C：评估、保存，然后收尾；再按一次：立刻退出。"""
-        interrupted.set()
+        """第一次按 Ctrl-C：走完这一步，评估、保存，然后收尾；再按一次：立刻退出。"""
+        nonlocal interrupted
+        interrupted = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     signal.signal(signal.SIGINT, interrupt)
     started = resumed = time.perf_counter()
     train_seconds = 0.0
     for step in range(max_iters + 1):
-        last = step == max_iters or interrupted.is_set()
+        last = step == max_iters or interrupted
+        if interrupted:
+            print('收到 Ctrl-C，评估、保存之后停下；再按一次立刻退出。')
         if step % eval_interval == 0 or last:
             train_seconds += time.perf_counter() - resumed
             losses = estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_size)
@@ -336,11 +340,13 @@ def main():
             left = f'{seconds / step * (max_iters - step):.0f}' if step else '?'
             print(f'第 {step:5d} 步  训练损失 {losses["train"]:.4f}  验证损失 {losses["val"]:.4f}'
                   f'  每秒 {speed:7,.0f} 字  还要 {left:>4} 秒')
-            with torch.random.fork_rng():  # 写诗用掉的随机数不算数，训练和 v11 一字不差
+            with torch.random.fork_rng():  # 写词用掉的随机数要还回去，训练才和 v11 一样
                 poems = [[step, write(model, tokenizer, prompt, max_new_tokens)] for prompt in prompts]
             run.log({'train/loss': losses['train'], 'val/loss': losses['val'], 'tokens_per_second': speed,
                      'poems': wandb.Table(columns=['step', 'poem'], data=poems)}, step=step)
             if step and losses['val'] < best_val:
+                if best_val == float('inf') and model_path.exists():  # 上一次训练的模型也许更好，留一份
+                    save(model_path.with_name('model.prev.pth'), model_path.read_bytes())
                 best_val = losses['val']
                 save(model_path, pack(model, tokenizer))
                 print(f'        验证损失是目前最低，已存到 {model_path.name}')
@@ -353,6 +359,7 @@ def main():
         loss.backward()
         optimizer.step()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for prompt in prompts:
         print(f'\n{write(model, tokenizer, prompt, max_new_tokens)}')
     if run.offline:

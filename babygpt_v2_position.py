@@ -1,11 +1,11 @@
-"""BabyGPT v2：位置嵌入，让模型知道一个字在第几个
+"""BabyGPT v2：位置嵌入，让模型知道一个字排在第几
 
 新添一张表：第 0、1、2、… 个位置各有一串可以学的数，加到字的嵌入上。
-同一个字在不同位置，从此得分不同；表只有 block_size 行，所以续写时只看最后 block_size 个字。
+同一个字在不同位置，猜下一个字的得分从此可以不同；表只有 block_size 行，所以续写时只看最后 block_size 个字。
 
 你会看到：验证损失约 5.12，不比 v1 的 5.07 好，还略差一点。每段文本从随机的地方切起，「在这段里排第几」
-对猜下一个字没有用处，新添的数反而要花步数学着不添乱。位置真正的用处在 v3：注意力按内容找字，
-没有位置，它只知道前面有哪些字，不知道谁先谁后。
+对猜下一个字没有用处，新添的数反而要花一些训练步才学会不添乱。位置真正的用处在 v3：注意力按内容找字，
+只有一层时，没有位置，它只知道前面有哪些字，不知道谁先谁后。
 
 运行（约 30 秒）：python babygpt_v2_position.py
 和上一级对照：git diff --no-index babygpt_v1.py babygpt_v2_position.py
@@ -39,7 +39,7 @@ data_path = Path(__file__).with_name('ci.txt')
 def read_text(path, train_ratio, block_size):
     """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # 有没有 BOM 都读得对
     except OSError as error:
         sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
     except UnicodeDecodeError:
@@ -51,7 +51,7 @@ def read_text(path, train_ratio, block_size):
 
 
 class Tokenizer:
-    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+    """字和编号互换：一个字就是一个 token，编号是它按 Unicode 排序后的位置。"""
 
     def __init__(self, text):
         self.chars = sorted(set(text))
@@ -69,7 +69,10 @@ class Tokenizer:
 
 
 def get_batch(data, batch_size, block_size, generator=None):
-    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。"""
+    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。
+
+    注释里的形状：B 是段数，T 是每段的字数，V 是词表大小。
+    """
     starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
     chunks = data[starts + torch.arange(block_size + 1)]  # (B, T+1)
     return chunks[:, :-1], chunks[:, 1:]
@@ -139,6 +142,7 @@ def main():
     n_params = sum(p.numel() for p in model.parameters())
     print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
           f'验证集 {len(val_data):,} 字，模型 {n_params:,} 个参数')
+
 
     started = resumed = time.perf_counter()
     train_seconds = 0.0

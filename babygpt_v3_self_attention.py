@@ -1,12 +1,12 @@
 """BabyGPT v3：自注意力，每个字可以回头看前面的字
 
 每个字发出一个 query（我要找什么），每个字又亮出一个 key（我是什么）和一个 value（我有什么）。
-query 和 key 的点积是得分，除以长度的平方根，盖住未来，经 softmax 成为权重，把 value 加权取来。
+query 和 key 的点积是得分，除以维数的平方根，盖住未来，经 softmax 成为权重，再按权重把 value 加起来。
 盖住未来（因果掩码）是因为续写时后面的字还没有写；训练时若偷看了答案，损失很低，却什么也没学会。
 
 你会看到：验证损失约 5.1，和 v1 的 5.07 差不多。注意力的输出取代了字原来的表示，每个字先得学会
 看自己，才谈得上看别人；一个头又只有一组权重，看了这里就顾不上那里。
-机器已经齐备，要等多头（v4）和残差（v7）才显出力量。
+机器已经齐备，要等多头（v4）和残差（v7）才见效。
 
 运行（约 30 秒）：python babygpt_v3_self_attention.py
 和上一级对照：git diff --no-index babygpt_v2_position.py babygpt_v3_self_attention.py
@@ -40,7 +40,7 @@ data_path = Path(__file__).with_name('ci.txt')
 def read_text(path, train_ratio, block_size):
     """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # 有没有 BOM 都读得对
     except OSError as error:
         sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
     except UnicodeDecodeError:
@@ -52,7 +52,7 @@ def read_text(path, train_ratio, block_size):
 
 
 class Tokenizer:
-    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+    """字和编号互换：一个字就是一个 token，编号是它按 Unicode 排序后的位置。"""
 
     def __init__(self, text):
         self.chars = sorted(set(text))
@@ -70,7 +70,10 @@ class Tokenizer:
 
 
 def get_batch(data, batch_size, block_size, generator=None):
-    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。"""
+    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。
+
+    注释里的形状：B 是段数，T 是每段的字数，V 是词表大小。
+    """
     starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
     chunks = data[starts + torch.arange(block_size + 1)]  # (B, T+1)
     return chunks[:, :-1], chunks[:, 1:]
@@ -90,7 +93,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class SelfAttention(nn.Module):
-    """自注意力：每个字用 query 去问前面的字，按 key 的应答分配权重，把 value 加权取回来。"""
+    """自注意力：每个字用 query 去问自己和前面的字，按 key 的应答分配权重，再按权重把 value 加起来。"""
 
     def __init__(self, block_size, n_embd):
         super().__init__()
@@ -105,7 +108,7 @@ class SelfAttention(nn.Module):
         q = self.query(x)  # (B, T, n_embd)
         k = self.key(x)  # (B, T, n_embd)
         v = self.value(x)  # (B, T, n_embd)
-        # 点积的方差随向量长度增长，除以长度的平方根，softmax 才不会一开始就饱和
+        # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
         scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, T, T)
         scores = scores.masked_fill(self.future[:T, :T], float('-inf'))  # (B, T, T)
         weights = F.softmax(scores, dim=-1)  # (B, T, T)
@@ -165,6 +168,7 @@ def main():
     n_params = sum(p.numel() for p in model.parameters())
     print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
           f'验证集 {len(val_data):,} 字，模型 {n_params:,} 个参数')
+
 
     started = resumed = time.perf_counter()
     train_seconds = 0.0

@@ -1,7 +1,7 @@
 """BabyGPT v4：多头注意力，同时看几个地方
 
 把 64 维切成 4 个头，每头 16 维，各用自己的 query、key、value 算出一份权重：
-一个头可以盯着自己，一个头盯着前一个字，一个头盯着上一句的句末，互不相让。
+一个头可以盯着自己，一个头盯着前一个字，一个头盯着上一句的句末，互不干扰。
 切开只是换个形状，一次矩阵乘法算完所有的头，不用循环，参数一个也没有多。
 
 你会看到：验证损失约 5.01，比 v3 的 5.1 低，第一次明显胜过只看自己的 v1（5.07）。
@@ -39,7 +39,7 @@ data_path = Path(__file__).with_name('ci.txt')
 def read_text(path, train_ratio, block_size):
     """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # 有没有 BOM 都读得对
     except OSError as error:
         sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
     except UnicodeDecodeError:
@@ -51,7 +51,7 @@ def read_text(path, train_ratio, block_size):
 
 
 class Tokenizer:
-    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+    """字和编号互换：一个字就是一个 token，编号是它按 Unicode 排序后的位置。"""
 
     def __init__(self, text):
         self.chars = sorted(set(text))
@@ -69,7 +69,10 @@ class Tokenizer:
 
 
 def get_batch(data, batch_size, block_size, generator=None):
-    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。"""
+    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。
+
+    注释里的形状：B 是段数，T 是每段的字数，V 是词表大小。
+    """
     starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
     chunks = data[starts + torch.arange(block_size + 1)]  # (B, T+1)
     return chunks[:, :-1], chunks[:, 1:]
@@ -89,7 +92,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，各头按自己的 query、key、value 看前文，互不干扰。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文。"""
 
     def __init__(self, block_size, n_embd, n_head):
         super().__init__()
@@ -105,7 +108,7 @@ class MultiHeadAttention(nn.Module):
         q = self.query(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         k = self.key(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         v = self.value(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
-        # 点积的方差随向量长度增长，除以长度的平方根，softmax 才不会一开始就饱和
+        # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
         scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, n_head, T, T)
         scores = scores.masked_fill(self.future[:T, :T], float('-inf'))  # (B, n_head, T, T)
         weights = F.softmax(scores, dim=-1)  # (B, n_head, T, T)
@@ -166,6 +169,7 @@ def main():
     n_params = sum(p.numel() for p in model.parameters())
     print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
           f'验证集 {len(val_data):,} 字，模型 {n_params:,} 个参数')
+
 
     started = resumed = time.perf_counter()
     train_seconds = 0.0

@@ -1,8 +1,8 @@
 """BabyGPT v7：残差连接，x + f(x)
 
 每个子层不再取代它的输入，而是在输入上添一点东西：x 变成 x + f(x)。
-加法的导数是 1，梯度沿着这条直路一直通到最底层，不随深度衰减（He 等 2015，第 3.1 节）；
-子层一时没有学好，也只是没添上什么，不会把已有的信息弄丢。
+加法的导数是 1，梯度沿着这条直路一直通到最底层，不随深度衰减（He 等 2016，Identity Mappings in Deep Residual Networks，第 2 节）；
+子层还没学好时，添上的东西再乱，原来的信息也还留在 x 里。
 
 你会看到：两行改动，验证损失从 v6 的 6.1 降到约 4.95，也低于此前的每一级。
 
@@ -40,7 +40,7 @@ data_path = Path(__file__).with_name('ci.txt')
 def read_text(path, train_ratio, block_size):
     """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # 有没有 BOM 都读得对
     except OSError as error:
         sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
     except UnicodeDecodeError:
@@ -52,7 +52,7 @@ def read_text(path, train_ratio, block_size):
 
 
 class Tokenizer:
-    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+    """字和编号互换：一个字就是一个 token，编号是它按 Unicode 排序后的位置。"""
 
     def __init__(self, text):
         self.chars = sorted(set(text))
@@ -70,7 +70,10 @@ class Tokenizer:
 
 
 def get_batch(data, batch_size, block_size, generator=None):
-    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。"""
+    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。
+
+    注释里的形状：B 是段数，T 是每段的字数，V 是词表大小。
+    """
     starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
     chunks = data[starts + torch.arange(block_size + 1)]  # (B, T+1)
     return chunks[:, :-1], chunks[:, 1:]
@@ -90,7 +93,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，各头按自己的 query、key、value 看前文，互不干扰。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文。"""
 
     def __init__(self, block_size, n_embd, n_head):
         super().__init__()
@@ -106,7 +109,7 @@ class MultiHeadAttention(nn.Module):
         q = self.query(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         k = self.key(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         v = self.value(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
-        # 点积的方差随向量长度增长，除以长度的平方根，softmax 才不会一开始就饱和
+        # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
         scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, n_head, T, T)
         scores = scores.masked_fill(self.future[:T, :T], float('-inf'))  # (B, n_head, T, T)
         weights = F.softmax(scores, dim=-1)  # (B, n_head, T, T)
@@ -115,7 +118,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """前馈网络：每个字单独加工取来的信息，先放宽到 4 倍，ReLU 之后再收回来。"""
+    """前馈网络：每个位置单独加工取来的信息，先放宽到 4 倍，ReLU 之后再收回来。"""
 
     def __init__(self, n_embd):
         super().__init__()
@@ -196,6 +199,7 @@ def main():
     n_params = sum(p.numel() for p in model.parameters())
     print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
           f'验证集 {len(val_data):,} 字，模型 {n_params:,} 个参数')
+
 
     started = resumed = time.perf_counter()
     train_seconds = 0.0

@@ -1,4 +1,4 @@
-"""五分钟认识 PyTorch：后面每个脚本用到的部件，都在一条直线 y = 2x + 1 上先见一面。
+"""五分钟认识 PyTorch：后面反复用到的部件，都在一条直线 y = 2x + 1 上先见一面。
 
 学出 w ≈ 2、b ≈ 1，和学出一个语言模型，用的是同一个循环；差别只在模型里装了什么。
 运行（几秒）：python pytorch_5min.py
@@ -47,10 +47,10 @@ class Line(nn.Module):
 
 model = Line().to(device)
 
-# 六、优化器：按导数的方向，把每个参数挪动一小步
+# 六、优化器：逆着导数的方向，也就是损失变小的方向，把每个参数挪一小步
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
 
-# 七、训练循环：预测、算损失、求导、挪一步，如此反复。babygpt 的每一级都是这五行
+# 七、训练循环：预测、算损失、求导、挪一步，如此反复。BabyGPT 的每一级都是这几步
 print('\n训练：从 100 个点学出 y = 2x + 1')
 for step in range(201):
     prediction = model(x)  # (100, 1)

@@ -32,7 +32,7 @@ data_path = Path(__file__).with_name('ci.txt')
 def read_text(path, train_ratio, block_size):
     """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # 有没有 BOM 都读得对
     except OSError as error:
         sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
     except UnicodeDecodeError:
@@ -44,7 +44,7 @@ def read_text(path, train_ratio, block_size):
 
 
 class Tokenizer:
-    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。"""
+    """字和编号互换：一个字就是一个 token，编号是它按 Unicode 排序后的位置。"""
 
     def __init__(self, text):
         self.chars = sorted(set(text))
@@ -62,7 +62,10 @@ class Tokenizer:
 
 
 def get_batch(data, batch_size, block_size, generator=None):
-    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。"""
+    """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。
+
+    注释里的形状：B 是段数，T 是每段的字数，V 是词表大小。
+    """
     starts = torch.randint(len(data) - block_size, (batch_size, 1), generator=generator)
     chunks = data[starts + torch.arange(block_size + 1)]  # (B, T+1)
     return chunks[:, :-1], chunks[:, 1:]
@@ -128,6 +131,7 @@ def main():
     model = BigramLanguageModel(tokenizer.vocab_size).to(device)
     print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
           f'验证集 {len(val_data):,} 字，计数表 {model.counts.numel():,} 格')
+
 
     started = resumed = time.perf_counter()
     train_seconds = 0.0

@@ -1,13 +1,13 @@
 """simplebigrammodel.py 的逐行讲解：程序完全相同，只多了注释。
 
-simplemodel.py 已经会数字对、会续写了。这里做的是同一件事，但写成后面每一级都沿用的样子，
+simplemodel.py 已经会数相邻的字、会续写了。这里做的是同一件事，但写成后面每一级都沿用的样子，
 因为从 v1 起，只有中间的模型会变，四周的部件一直是这几样：
 
     Tokenizer        文字 ↔ 编号：模型只会算数，不认识字
     get_batch        从长长的文本里随机取几段，配上答案
     模型              forward：读进一批字，给出下一个字的得分；generate：反复取下一个字
     estimate_loss    考试：模型对没见过的文本猜得有多准
-    main             训练循环：取一批，学一步，隔一阵考一次，最后写两首
+    main             训练循环：取一批，学一步，隔一阵考一次，最后写两段
 
 还多了两件 simplemodel.py 没有的东西。一是考试：把文本的最后一成留着不学，专门用来考，
 分得清「学会了」和「背下来了」。二是分数，也就是损失，它让我们能比较两个模型谁更好。
@@ -42,12 +42,12 @@ def read_text(path, train_ratio, block_size):
     x 和错开一个字的 y 合起来要 block_size + 1 个字，所以两部分都要比 block_size 长。
     """
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')  # 有没有 BOM 都读得对
     except OSError as error:
         sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
     except UnicodeDecodeError:
         sys.exit(f'{path} 不是 UTF-8 文本：请另存为 UTF-8 编码再运行。')
-    # 前九成训练，后一成验证。诗的先后已经打乱，所以后一成和前九成是同一种文本
+    # 前九成训练，后一成验证。词的先后已经打乱，所以后一成和前九成是同一种文本
     n_train = int(train_ratio * len(text))
     if min(n_train, len(text) - n_train) <= block_size:
         sys.exit(f'{path} 只有 {len(text)} 字，太短：训练集和验证集各要比 block_size（{block_size}）长。')
@@ -55,9 +55,9 @@ def read_text(path, train_ratio, block_size):
 
 
 class Tokenizer:
-    """字和编号互换：一个字就是一个 token，编号是它在字典序里的位置。
+    """字和编号互换：一个字就是一个 token，编号是它按 Unicode 排序后的位置。
 
-    大模型的 token 往往是一个词或半个词，词表有十几万项。我们用最简单的切法：一个字一个 token。
+    大模型的 token 往往是一个词或半个词，词表有几万到二十万项。我们用最简单的切法：一个字一个 token。
     标点、空格、换行也各占一个编号。词表就是语料里出现过的 4,543 个字，别的字模型没有见过。
     """
 
@@ -80,6 +80,8 @@ class Tokenizer:
 
 def get_batch(data, batch_size, block_size, random=np.random):
     """随机取 batch_size 段文本 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。
+
+    注释里的形状：B 是段数，T 是每段的字数，V 是词表大小。
 
     文本是「问君能有几多愁」、block_size 是 4 时，取到的一段可能是
 

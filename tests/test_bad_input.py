@@ -210,9 +210,18 @@ def wait_for(process, words):
     raise AssertionError(f'ended without {words}: {"".join(lines)} {process.stderr.read()}')
 
 
+# A test run started in the background ignores SIGINT, and its children would too; a learner's terminal does not.
+HEAR_CTRL_C = '''
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, '-u', *sys.argv[1:]])
+'''
+
+
 def start(path, *args):
-    return subprocess.Popen([sys.executable, '-u', path, *map(str, args)], cwd=path.parent, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, stdin=subprocess.PIPE, encoding='utf-8', env=clean_environment())
+    return subprocess.Popen(
+        [sys.executable, '-c', HEAR_CTRL_C, path, *map(str, args)], cwd=path.parent, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, stdin=subprocess.PIPE, encoding='utf-8', env=clean_environment())
 
 
 def test_ctrl_c_ends_the_sampler_quietly(sampler):

@@ -24,7 +24,7 @@ CHANGES = {
         '~BabyGPT.__init__ ~main',
     11: '+argparse +on_cpu ~batch_size ~block_size ~n_embd ~n_head ~n_layer ~dropout ~learning_rate ~max_iters '
         '~eval_interval +parse_args ~main',
-    12: '+io +os +signal +threading +wandb +model_path +start_tracking +save +pack ~main',
+    12: '+io +os +signal +wandb +model_path +start_tracking +save +pack ~main',
 }
 # The lines that may go from main, and the words that each new line of main must have one of.
 MODEL = 'model = BabyGPT('

@@ -35,7 +35,7 @@ CANDIDATES = [dict(zip(NAMES, values, strict=True)) | {'eval_interval': 2000, 'm
     (8, 64, 128, 4, 4, 0.1, 1e-3, 11700),
     (8, 64, 128, 4, 3, 0.1, 1e-3, 14100),
     (8, 64, 192, 6, 2, 0.1, 1e-3, 13300),
-    (8, 64, 256, 4, 2, 0.2, 1e-3, 10000),
+    (8, 64, 192, 6, 2, 0.1, 2e-3, 13300),
 ]]
 
 # Sets module-level constants of a script and runs its main(), as a learner who edits the top of the file would.
