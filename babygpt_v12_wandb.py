@@ -277,10 +277,12 @@ def parse_args():
     args = parser.parse_args()
 
     for name in meanings:
-        if name not in ['dropout', 'train_ratio', 'seed'] and not 0 < getattr(args, name) < float('inf'):
+        if name not in [*fractions, 'seed'] and getattr(args, name) < 1:
             parser.error(f'--{name} 必须大于 0')
     if not 0 <= args.dropout < 1:
         parser.error('--dropout 必须在 0 和 1 之间，可以是 0')
+    if not 0 < args.learning_rate < 1:
+        parser.error('--learning_rate 必须在 0 和 1 之间')
     if not 0 < args.train_ratio < 1:
         parser.error('--train_ratio 必须在 0 和 1 之间')
     if not 0 <= args.seed < 2 ** 63:
