@@ -35,17 +35,19 @@ class Tokenizer:
         self.vocab_size = len(self.chars)
 
     def encode(self, text):
+        """文字变成编号的列表；有词表里没有的字，就引发 ValueError，说出是哪些字。"""
         unknown = set(text) - self.ids.keys()
         if unknown:
             raise ValueError(f'词表里没有这些字：{" ".join(sorted(unknown))}')
         return [self.ids[char] for char in text]
 
     def decode(self, ids):
+        """编号变回文字。"""
         return ''.join(self.chars[i] for i in ids)
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head, dropout):
         super().__init__()

@@ -4,7 +4,7 @@
 CPU 上的取值是在两个核、十分钟的限制下一组一组试出来的（过程见 docs/hyper_params.md）；
 加速器上的模型大得多，不适合在 CPU 上跑。每个超参数都可以在命令行上改，--help 列出全部。
 
-你会看到：十分钟左右，验证损失降到约 4.2；写出来的有词牌、有作者、断句整齐，读来仍不知所云。
+你会看到：十分钟左右，验证损失降到约 4.10；写出来的有词牌、有作者、断句整齐，读来仍不知所云。
 
 运行（CPU 约 10 分钟）：python babygpt_v11_hyper_params.py
 改几个超参数：python babygpt_v11_hyper_params.py --n_layer 8 --learning_rate 1e-3
@@ -65,12 +65,14 @@ class Tokenizer:
         self.vocab_size = len(self.chars)
 
     def encode(self, text):
+        """文字变成编号的列表；有词表里没有的字，就引发 ValueError，说出是哪些字。"""
         unknown = set(text) - self.ids.keys()
         if unknown:
             raise ValueError(f'词表里没有这些字：{" ".join(sorted(unknown))}')
         return [self.ids[char] for char in text]
 
     def decode(self, ids):
+        """编号变回文字。"""
         return ''.join(self.chars[i] for i in ids)
 
 
@@ -98,7 +100,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head, dropout):
         super().__init__()
@@ -170,6 +172,7 @@ class BabyGPT(nn.Module):
         self.lm_head = nn.Linear(n_embd, vocab_size)
 
     def forward(self, idx, targets=None):
+        """idx 和 targets 是 (B, T) 的编号；返回得分 (B, T, V) 和每字平均损失（nat），没有 targets 时损失是 None。"""
         x = self.token_embedding_table(idx)  # (B, T, n_embd)
         positions = torch.arange(idx.size(1), device=idx.device)  # (T,)
         x = x + self.position_embedding_table(positions)  # (B, T, n_embd)
@@ -182,6 +185,7 @@ class BabyGPT(nn.Module):
 
     @torch.no_grad()
     def generate(self, idx, max_new_tokens):
+        """在 idx (B, T) 后面逐字续写，返回 (B, T + max_new_tokens)。"""
         for _ in range(max_new_tokens):
             logits, _ = self(idx[:, -self.block_size:])  # (B, T, V)
             probs = F.softmax(logits[:, -1], dim=-1)  # (B, V)

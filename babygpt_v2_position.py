@@ -3,11 +3,11 @@
 新添一张表：第 0、1、2、… 个位置各有一串可以学的数，加到字的嵌入上。
 同一个字在不同位置，猜下一个字的得分从此可以不同；表只有 block_size 行，所以续写时只看最后 block_size 个字。
 
-你会看到：验证损失约 5.12，不比 v1 的 5.07 好，还略差一点。每段文本从随机的地方切起，「在这段里排第几」
+你会看到：验证损失约 5.09，不比 v1 的 5.07 好，还略差一点。每段文本从随机的地方切起，「在这段里排第几」
 对猜下一个字没有用处，新添的数反而要花一些训练步才学会不添乱。位置真正的用处在 v3：注意力按内容找字，
 只有一层时，没有位置，它只知道前面有哪些字，不知道谁先谁后。
 
-运行（约 30 秒）：python babygpt_v2_position.py
+运行（约 20 秒）：python babygpt_v2_position.py
 和上一级对照：git diff --no-index babygpt_v1.py babygpt_v2_position.py
 """
 
@@ -59,12 +59,14 @@ class Tokenizer:
         self.vocab_size = len(self.chars)
 
     def encode(self, text):
+        """文字变成编号的列表；有词表里没有的字，就引发 ValueError，说出是哪些字。"""
         unknown = set(text) - self.ids.keys()
         if unknown:
             raise ValueError(f'词表里没有这些字：{" ".join(sorted(unknown))}')
         return [self.ids[char] for char in text]
 
     def decode(self, ids):
+        """编号变回文字。"""
         return ''.join(self.chars[i] for i in ids)
 
 
@@ -102,6 +104,7 @@ class BabyGPT(nn.Module):
         self.lm_head = nn.Linear(n_embd, vocab_size)
 
     def forward(self, idx, targets=None):
+        """idx 和 targets 是 (B, T) 的编号；返回得分 (B, T, V) 和每字平均损失（nat），没有 targets 时损失是 None。"""
         x = self.token_embedding_table(idx)  # (B, T, n_embd)
         positions = torch.arange(idx.size(1), device=idx.device)  # (T,)
         x = x + self.position_embedding_table(positions)  # (B, T, n_embd)
@@ -112,6 +115,7 @@ class BabyGPT(nn.Module):
 
     @torch.no_grad()
     def generate(self, idx, max_new_tokens):
+        """在 idx (B, T) 后面逐字续写，返回 (B, T + max_new_tokens)。"""
         for _ in range(max_new_tokens):
             logits, _ = self(idx[:, -self.block_size:])  # (B, T, V)
             probs = F.softmax(logits[:, -1], dim=-1)  # (B, V)

@@ -4,11 +4,11 @@
 query 和 key 的点积是得分，除以维数的平方根，盖住未来，经 softmax 成为权重，再按权重把 value 加起来。
 盖住未来（因果掩码）是因为续写时后面的字还没有写；训练时若偷看了答案，损失很低，却什么也没学会。
 
-你会看到：验证损失约 5.1，和 v1 的 5.07 差不多。注意力的输出取代了字原来的表示，每个字先得学会
+你会看到：验证损失约 5.09，和 v1 的 5.07 差不多。注意力的输出取代了字原来的表示，每个字先得学会
 看自己，才谈得上看别人；一个头又只有一组权重，看了这里就顾不上那里。
 机器已经齐备，要等多头（v4）和残差（v7）才见效。
 
-运行（约 30 秒）：python babygpt_v3_self_attention.py
+运行（约 25 秒）：python babygpt_v3_self_attention.py
 和上一级对照：git diff --no-index babygpt_v2_position.py babygpt_v3_self_attention.py
 """
 
@@ -60,12 +60,14 @@ class Tokenizer:
         self.vocab_size = len(self.chars)
 
     def encode(self, text):
+        """文字变成编号的列表；有词表里没有的字，就引发 ValueError，说出是哪些字。"""
         unknown = set(text) - self.ids.keys()
         if unknown:
             raise ValueError(f'词表里没有这些字：{" ".join(sorted(unknown))}')
         return [self.ids[char] for char in text]
 
     def decode(self, ids):
+        """编号变回文字。"""
         return ''.join(self.chars[i] for i in ids)
 
 
@@ -93,7 +95,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class SelfAttention(nn.Module):
-    """自注意力：每个字用 query 去问自己和前面的字，按 key 的应答分配权重，再按权重把 value 加起来。"""
+    """自注意力：每个字用 query 去问自己和前面的字，按 key 的应答分配权重，再按权重把 value 加起来（Vaswani 等 2017，式 1）。"""
 
     def __init__(self, block_size, n_embd):
         super().__init__()
@@ -127,6 +129,7 @@ class BabyGPT(nn.Module):
         self.lm_head = nn.Linear(n_embd, vocab_size)
 
     def forward(self, idx, targets=None):
+        """idx 和 targets 是 (B, T) 的编号；返回得分 (B, T, V) 和每字平均损失（nat），没有 targets 时损失是 None。"""
         x = self.token_embedding_table(idx)  # (B, T, n_embd)
         positions = torch.arange(idx.size(1), device=idx.device)  # (T,)
         x = x + self.position_embedding_table(positions)  # (B, T, n_embd)
@@ -138,6 +141,7 @@ class BabyGPT(nn.Module):
 
     @torch.no_grad()
     def generate(self, idx, max_new_tokens):
+        """在 idx (B, T) 后面逐字续写，返回 (B, T + max_new_tokens)。"""
         for _ in range(max_new_tokens):
             logits, _ = self(idx[:, -self.block_size:])  # (B, T, V)
             probs = F.softmax(logits[:, -1], dim=-1)  # (B, V)

@@ -3,11 +3,11 @@
 交流一次、加工一次，合称一个 Block；n_layer 个 Block 首尾相接，深度从此是一个数字。
 深的好处是后一层可以利用前一层的结论；GPT-3 叠了 96 层（Brown 等 2020，表 2.1）。
 
-你会看到：验证损失约 6.1，比只有一层的 v5（5.09）差得多，几乎只学会了每个字有多常见。
+你会看到：验证损失约 6.20，比只有一层的 v5（5.08）差得多，几乎只学会了每个字有多常见。
 这是有意留着的失败：每穿过一层，信号和梯度都缩小一截；叠到 3 层，输出几乎不随输入变，
 底层也收不到多少梯度。下一级只改两行，就把它救回来。
 
-运行（约 30 秒）：python babygpt_v6_block.py
+运行（约 40 秒）：python babygpt_v6_block.py
 和上一级对照：git diff --no-index babygpt_v5_feedforward.py babygpt_v6_block.py
 """
 
@@ -61,12 +61,14 @@ class Tokenizer:
         self.vocab_size = len(self.chars)
 
     def encode(self, text):
+        """文字变成编号的列表；有词表里没有的字，就引发 ValueError，说出是哪些字。"""
         unknown = set(text) - self.ids.keys()
         if unknown:
             raise ValueError(f'词表里没有这些字：{" ".join(sorted(unknown))}')
         return [self.ids[char] for char in text]
 
     def decode(self, ids):
+        """编号变回文字。"""
         return ''.join(self.chars[i] for i in ids)
 
 
@@ -94,7 +96,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head):
         super().__init__()
@@ -159,6 +161,7 @@ class BabyGPT(nn.Module):
         self.lm_head = nn.Linear(n_embd, vocab_size)
 
     def forward(self, idx, targets=None):
+        """idx 和 targets 是 (B, T) 的编号；返回得分 (B, T, V) 和每字平均损失（nat），没有 targets 时损失是 None。"""
         x = self.token_embedding_table(idx)  # (B, T, n_embd)
         positions = torch.arange(idx.size(1), device=idx.device)  # (T,)
         x = x + self.position_embedding_table(positions)  # (B, T, n_embd)
@@ -170,6 +173,7 @@ class BabyGPT(nn.Module):
 
     @torch.no_grad()
     def generate(self, idx, max_new_tokens):
+        """在 idx (B, T) 后面逐字续写，返回 (B, T + max_new_tokens)。"""
         for _ in range(max_new_tokens):
             logits, _ = self(idx[:, -self.block_size:])  # (B, T, V)
             probs = F.softmax(logits[:, -1], dim=-1)  # (B, V)

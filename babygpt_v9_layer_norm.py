@@ -5,9 +5,9 @@
 放在子层前面（pre-norm），主路本身不动，梯度的直路仍然畅通（Xiong 等 2020，第 3 节）。
 最后一次放在 lm_head 前面。
 
-你会看到：验证损失约 4.78，v8 是 4.9：尺度稳了，同样的学习率走得更快。
+你会看到：验证损失约 4.79，v8 是 4.92：尺度稳了，同样的学习率走得更快。
 
-运行（约 30 秒）：python babygpt_v9_layer_norm.py
+运行（约 40 秒）：python babygpt_v9_layer_norm.py
 和上一级对照：git diff --no-index babygpt_v8_projection.py babygpt_v9_layer_norm.py
 """
 
@@ -61,12 +61,14 @@ class Tokenizer:
         self.vocab_size = len(self.chars)
 
     def encode(self, text):
+        """文字变成编号的列表；有词表里没有的字，就引发 ValueError，说出是哪些字。"""
         unknown = set(text) - self.ids.keys()
         if unknown:
             raise ValueError(f'词表里没有这些字：{" ".join(sorted(unknown))}')
         return [self.ids[char] for char in text]
 
     def decode(self, ids):
+        """编号变回文字。"""
         return ''.join(self.chars[i] for i in ids)
 
 
@@ -94,7 +96,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head):
         super().__init__()
@@ -164,6 +166,7 @@ class BabyGPT(nn.Module):
         self.lm_head = nn.Linear(n_embd, vocab_size)
 
     def forward(self, idx, targets=None):
+        """idx 和 targets 是 (B, T) 的编号；返回得分 (B, T, V) 和每字平均损失（nat），没有 targets 时损失是 None。"""
         x = self.token_embedding_table(idx)  # (B, T, n_embd)
         positions = torch.arange(idx.size(1), device=idx.device)  # (T,)
         x = x + self.position_embedding_table(positions)  # (B, T, n_embd)
@@ -176,6 +179,7 @@ class BabyGPT(nn.Module):
 
     @torch.no_grad()
     def generate(self, idx, max_new_tokens):
+        """在 idx (B, T) 后面逐字续写，返回 (B, T + max_new_tokens)。"""
         for _ in range(max_new_tokens):
             logits, _ = self(idx[:, -self.block_size:])  # (B, T, V)
             probs = F.softmax(logits[:, -1], dim=-1)  # (B, V)

@@ -48,12 +48,14 @@ class Tokenizer:
         self.vocab_size = len(self.chars)
 
     def encode(self, text):
+        """文字变成编号的列表；有词表里没有的字，就引发 ValueError，说出是哪些字。"""
         unknown = set(text) - self.ids.keys()
         if unknown:
             raise ValueError(f'词表里没有这些字：{" ".join(sorted(unknown))}')
         return [self.ids[char] for char in text]
 
     def decode(self, ids):
+        """编号变回文字。"""
         return ''.join(self.chars[i] for i in ids)
 
 
@@ -84,9 +86,11 @@ class BigramLanguageModel:
         self.counts = np.zeros((vocab_size, vocab_size), dtype=np.float32)
 
     def count(self, x, y):
+        """x 里的每个字，后面跟着 y 里同一位置的字：各记一次。"""
         np.add.at(self.counts, (x, y), 1)
 
     def forward(self, idx, targets=None):
+        """idx 和 targets 是 (B, T) 的编号；返回得分 (B, T, V) 和每字平均损失（nat），没有 targets 时损失是 None。"""
         counts = self.counts[idx] + 1  # (B, T, V)
         logits = np.log(counts / counts.sum(axis=-1, keepdims=True))  # (B, T, V)
         if targets is None:
@@ -94,6 +98,7 @@ class BigramLanguageModel:
         return logits, -np.take_along_axis(logits, targets[..., None], axis=-1).mean()
 
     def generate(self, idx, max_new_tokens):
+        """在 idx (B, T) 后面逐字续写，返回 (B, T + max_new_tokens)。"""
         for _ in range(max_new_tokens):
             logits, _ = self.forward(idx)  # (B, T, V)
             cumulative = np.exp(logits[:, -1]).cumsum(axis=-1)  # (B, V)

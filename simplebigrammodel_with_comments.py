@@ -68,6 +68,7 @@ class Tokenizer:
         self.vocab_size = len(self.chars)
 
     def encode(self, text):
+        """文字变成编号的列表；有词表里没有的字，就引发 ValueError，说出是哪些字。"""
         # 没见过的字没有编号，与其报一个看不懂的 KeyError，不如说清楚是哪个字
         unknown = set(text) - self.ids.keys()
         if unknown:
@@ -75,6 +76,7 @@ class Tokenizer:
         return [self.ids[char] for char in text]
 
     def decode(self, ids):
+        """编号变回文字。"""
         return ''.join(self.chars[i] for i in ids)
 
 
@@ -126,11 +128,13 @@ class BigramLanguageModel:
         self.counts = np.zeros((vocab_size, vocab_size), dtype=np.float32)
 
     def count(self, x, y):
+        """x 里的每个字，后面跟着 y 里同一位置的字：各记一次。"""
         # x[b, t] 后面跟着 y[b, t]，这一格加一。一批里同一对可能出现多次，所以用 np.add.at：
         # self.counts[x, y] += 1 会把重复的只算一次
         np.add.at(self.counts, (x, y), 1)
 
     def forward(self, idx, targets=None):
+        """idx 和 targets 是 (B, T) 的编号；返回得分 (B, T, V) 和每字平均损失（nat），没有 targets 时损失是 None。"""
         # 查出每个字那一行。idx 是 (B, T)，每个编号换成一行 V 个数，得 (B, T, V)
         counts = self.counts[idx] + 1  # (B, T, V)
         # 概率的对数。从 v1 起，logits 不再是数出来的，而是算出来的得分，softmax 之后才是概率
@@ -142,6 +146,7 @@ class BigramLanguageModel:
         return logits, -np.take_along_axis(logits, targets[..., None], axis=-1).mean()
 
     def generate(self, idx, max_new_tokens):
+        """在 idx (B, T) 后面逐字续写，返回 (B, T + max_new_tokens)。"""
         for _ in range(max_new_tokens):
             # 二元模型其实只用得上最后一个字；把前文都给它，是后面各级的写法
             logits, _ = self.forward(idx)  # (B, T, V)
