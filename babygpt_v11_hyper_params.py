@@ -1,6 +1,6 @@
 """BabyGPT v11：超参数，该拧的旋钮都在这里
 
-模型的代码和 v10 一字不差，变的只有数：更宽、更深、看得更远、训练得更久，以及按设备取默认值。
+模型的代码和 v10 一字不差，变的只有数：更宽、看得更远、训练得更久（CPU 上层数反而少一层），默认值随设备而定。
 CPU 上的取值是在两个核、十分钟的限制下一组一组试出来的（过程见 docs/hyper_params.md）；
 加速器上的模型大得多，不适合在 CPU 上跑。每个超参数都可以在命令行上改，--help 列出全部。
 
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
 
-# 超参数：CPU 上取十分钟能练出的最好模型，加速器上取大得多的模型；命令行可以改任何一个
+# 超参数：CPU 上取十分钟里试出来最好的一组，加速器上取大得多的模型；命令行可以改任何一个
 on_cpu = device == 'cpu'
 batch_size = 8 if on_cpu else 64  # 每一步同时看多少段文本
 block_size = 64 if on_cpu else 256  # 每段文本有多少个字
