@@ -102,8 +102,8 @@ class SelfAttention(nn.Module):
         self.query = nn.Linear(n_embd, n_embd, bias=False)
         self.key = nn.Linear(n_embd, n_embd, bias=False)
         self.value = nn.Linear(n_embd, n_embd, bias=False)
-        future = torch.ones(block_size, block_size, dtype=torch.bool).triu(diagonal=1)
-        self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置为真
+        future = torch.full((block_size, block_size), float('-inf')).triu(diagonal=1)
+        self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置是 -inf，其余是 0
 
     def forward(self, x):
         T = x.size(1)
@@ -111,8 +111,8 @@ class SelfAttention(nn.Module):
         k = self.key(x)  # (B, T, n_embd)
         v = self.value(x)  # (B, T, n_embd)
         # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
-        scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, T, T)
-        scores = scores.masked_fill(self.future[:T, :T], float('-inf'))  # (B, T, T)
+        scores = (q * k.size(-1) ** -0.5) @ k.transpose(-2, -1)  # (B, T, T)
+        scores = scores + self.future[:T, :T]  # (B, T, T)
         weights = F.softmax(scores, dim=-1)  # (B, T, T)
         return weights @ v  # (B, T, n_embd)
 

@@ -3,7 +3,7 @@
 注意力的权重是算出来的，取回来的却只是 value 的加权平均。前馈网络对每个位置单独加工：
 放宽到 4 倍，经过 ReLU（负数变成 0），再收回来。有了这个拐弯，每个位置才能对取来的东西做非线性的加工。
 
-你会看到：验证损失约 5.08，比 v4 的 5.01 反而高。信息要多穿过两层随机初始化的矩阵，
+你会看到：验证损失约 5.09，比 v4 的 5.01 反而高。信息要多穿过两层随机初始化的矩阵，
 又没有别的路可走，学起来更慢。到 v7 有了残差才好转。
 
 运行（约 25 秒）：python babygpt_v5_feedforward.py
@@ -102,8 +102,8 @@ class MultiHeadAttention(nn.Module):
         self.query = nn.Linear(n_embd, n_embd, bias=False)
         self.key = nn.Linear(n_embd, n_embd, bias=False)
         self.value = nn.Linear(n_embd, n_embd, bias=False)
-        future = torch.ones(block_size, block_size, dtype=torch.bool).triu(diagonal=1)
-        self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置为真
+        future = torch.full((block_size, block_size), float('-inf')).triu(diagonal=1)
+        self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置是 -inf，其余是 0
 
     def forward(self, x):
         T = x.size(1)
@@ -111,8 +111,8 @@ class MultiHeadAttention(nn.Module):
         k = self.key(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         v = self.value(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
-        scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, n_head, T, T)
-        scores = scores.masked_fill(self.future[:T, :T], float('-inf'))  # (B, n_head, T, T)
+        scores = (q * k.size(-1) ** -0.5) @ k.transpose(-2, -1)  # (B, n_head, T, T)
+        scores = scores + self.future[:T, :T]  # (B, n_head, T, T)
         weights = F.softmax(scores, dim=-1)  # (B, n_head, T, T)
         out = weights @ v  # (B, n_head, T, head_size)
         return out.transpose(1, 2).flatten(2)  # (B, T, n_embd)

@@ -3,7 +3,7 @@
 交流一次、加工一次，合称一个 Block；n_layer 个 Block 首尾相接，深度从此是一个数字。
 深的好处是后一层可以利用前一层的结论；GPT-3 叠了 96 层（Brown 等 2020，表 2.1）。
 
-你会看到：验证损失约 6.20，比只有一层的 v5（5.08）差得多，几乎只学会了每个字有多常见。
+你会看到：验证损失约 6.20，比只有一层的 v5（5.09）差得多，几乎只学会了每个字有多常见。
 这是有意留着的失败：每穿过一层，信号和梯度都缩小一截；叠到 3 层，输出几乎不随输入变，
 底层也收不到多少梯度。下一级只改两行，就把它救回来。
 
@@ -104,8 +104,8 @@ class MultiHeadAttention(nn.Module):
         self.query = nn.Linear(n_embd, n_embd, bias=False)
         self.key = nn.Linear(n_embd, n_embd, bias=False)
         self.value = nn.Linear(n_embd, n_embd, bias=False)
-        future = torch.ones(block_size, block_size, dtype=torch.bool).triu(diagonal=1)
-        self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置为真
+        future = torch.full((block_size, block_size), float('-inf')).triu(diagonal=1)
+        self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置是 -inf，其余是 0
 
     def forward(self, x):
         T = x.size(1)
@@ -113,8 +113,8 @@ class MultiHeadAttention(nn.Module):
         k = self.key(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         v = self.value(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
-        scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, n_head, T, T)
-        scores = scores.masked_fill(self.future[:T, :T], float('-inf'))  # (B, n_head, T, T)
+        scores = (q * k.size(-1) ** -0.5) @ k.transpose(-2, -1)  # (B, n_head, T, T)
+        scores = scores + self.future[:T, :T]  # (B, n_head, T, T)
         weights = F.softmax(scores, dim=-1)  # (B, n_head, T, T)
         out = weights @ v  # (B, n_head, T, head_size)
         return out.transpose(1, 2).flatten(2)  # (B, T, n_embd)

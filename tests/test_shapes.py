@@ -189,7 +189,7 @@ def test_pytorch_5min():
 @pytest.mark.parametrize('right, wrong', [
     ('v = self.value(x)  # (B, T, n_embd)', 'v = self.value(x)  # (T, B, n_embd)'),
     ('return weights @ v  # (B, T, n_embd)', 'return weights @ v  # (B, T, T)'),
-    ("float('-inf'))  # (B, T, T)", "float('-inf'))"),
+    ("self.future[:T, :T]  # (B, T, T)", "self.future[:T, :T]"),
 ])
 def test_a_wrong_or_missing_comment_is_found(right, wrong, tmp_path):
     """The checker itself: make one comment lie, and it names that line."""
