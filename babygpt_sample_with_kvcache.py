@@ -7,7 +7,7 @@ v12 的 generate 每写一个字，都把前面所有的字重算一遍。其实
 文本写满 block_size 之后，每个字的位置编号都该变，缓存作废（学出来的绝对位置不能平移）：
 就用后一半文本重建缓存，接着往下写，所以从这里起和 v12 写的不同。
 
-运行（先用 v12 训练出 model.pth）：python babygpt_sample_with_kvcache.py
+运行（读 v12 存下的 model.pth；还没有，就用 pretrained/ 里训练好的）：python babygpt_sample_with_kvcache.py
 一次写三首：python babygpt_sample_with_kvcache.py --prompt 春江 --num_samples 3 --temperature 0.8 --top_k 50
 和上一级对照：git diff --no-index babygpt_v12_wandb.py babygpt_sample_with_kvcache.py
 """
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
 model_path = Path(__file__).with_name('model.pth')
+pretrained_path = model_path.with_name('pretrained') / 'model.pth'
 
 
 class Tokenizer:
@@ -57,8 +58,8 @@ class MultiHeadAttention(nn.Module):
         self.value = nn.Linear(n_embd, n_embd, bias=False)
         self.proj = nn.Linear(n_embd, n_embd)
         self.dropout = nn.Dropout(dropout)
-        future = torch.ones(block_size, block_size, dtype=torch.bool).triu(diagonal=1)
-        self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置为真
+        future = torch.full((block_size, block_size), float('-inf')).triu(diagonal=1)
+        self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置是 -inf，其余是 0
 
     def forward(self, x, cache):
         # 前 start 个位置的 key 和 value 已经在缓存里，x 只是新来的 T 个位置，算好了接着往里写；S = start + T
@@ -72,8 +73,8 @@ class MultiHeadAttention(nn.Module):
         k = keys[:, :, :end]  # (B, n_head, S, head_size)
         v = values[:, :, :end]  # (B, n_head, S, head_size)
         # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
-        scores = q @ k.transpose(-2, -1) * k.size(-1) ** -0.5  # (B, n_head, T, S)
-        scores = scores.masked_fill(self.future[start:end, :end], float('-inf'))  # (B, n_head, T, S)
+        scores = (q * k.size(-1) ** -0.5) @ k.transpose(-2, -1)  # (B, n_head, T, S)
+        scores = scores + self.future[start:end, :end]  # (B, n_head, T, S)
         weights = self.dropout(F.softmax(scores, dim=-1))  # (B, n_head, T, S)
         out = weights @ v  # (B, n_head, T, head_size)
         out = out.transpose(1, 2).flatten(2)  # (B, T, n_embd)
@@ -164,18 +165,22 @@ class BabyGPT(nn.Module):
 
 
 def load_model():
-    """读出 v12 存下的模型和分词器；读不出来就说明原因并退出。"""
+    """读出 v12 存下的模型和分词器，没有就用训练好的那一个；读不出来就说明原因并退出。"""
+    path = model_path
+    if not path.exists():
+        print('没有 model.pth，先用训练好的 pretrained/model.pth；想用自己的，运行 python babygpt_v12_wandb.py。\n')
+        path = pretrained_path
     try:
-        checkpoint = torch.load(model_path, map_location=device, weights_only=True)
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
         tokenizer = Tokenizer(checkpoint['vocabulary'])
         model = BabyGPT(tokenizer.vocab_size, **checkpoint['hyper_params']).to(device)
         model.load_state_dict(checkpoint['model'])
     except FileNotFoundError:
-        sys.exit(f'找不到 {model_path}：请先运行 python babygpt_v12_wandb.py，训练出一个模型。')
+        sys.exit(f'也找不到 {path}：用 git checkout pretrained 找回，或者运行 python babygpt_v12_wandb.py 训练一个。')
     except OSError as error:
-        sys.exit(f'读不了 {model_path}（{error.strerror}）。')
+        sys.exit(f'读不了 {path}（{error.strerror}）。')
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, UnpicklingError):
-        sys.exit(f'{model_path} 不完整，或者不是 v12 存的模型：请重新运行 python babygpt_v12_wandb.py。')
+        sys.exit(f'{path} 不完整，或者不是 v12 存的模型：请重新运行 python babygpt_v12_wandb.py。')
     return model.eval(), tokenizer
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,9 +128,16 @@ def test_sampler_works_on_this_checkpoint(sampler):
     assert run(sampler, '--prompt', '春江', '--max_new_tokens', 3).returncode == 0
 
 
-def test_missing_model_says_what_to_run(sampler):
+def test_no_model_at_all_says_what_to_run(sampler):
     (sampler.parent / 'model.pth').unlink()
-    assert_clear(run(sampler, '--prompt', '春江'), 'model.pth', 'babygpt_v12_wandb.py')
+    assert_clear(run(sampler, '--prompt', '春江'), 'pretrained', 'model.pth', 'babygpt_v12_wandb.py')
+
+
+def test_a_broken_pretrained_model_is_named(sampler, checkpoint):
+    (sampler.parent / 'model.pth').unlink()
+    (sampler.parent / 'pretrained').mkdir()
+    (sampler.parent / 'pretrained' / 'model.pth').write_bytes(checkpoint[:1000])
+    assert_clear(run(sampler, '--prompt', '春江'), str(Path('pretrained', 'model.pth')))
 
 
 class Evil:

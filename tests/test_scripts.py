@@ -1,6 +1,7 @@
 """Each script run as a learner runs it: a subprocess, unmodified but for smaller constants."""
 
 import re
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -208,6 +209,27 @@ def test_sampler_asks_until_an_empty_line_or_the_end_of_input(trained, end):
     assert result.returncode == 0 and not result.stderr
     assert result.stdout.count('（5 字，') == 2
     assert 'Z' in result.stdout and result.stdout.count('开头') == 4
+
+
+def test_sampler_falls_back_to_the_pretrained_model_and_says_so(trained, tmp_path):
+    options = ['--prompt', '春江', '--max_new_tokens', 20, '--seed', 7]
+    own = run(trained / SAMPLER, *options).stdout
+    path = install(SAMPLER, tmp_path)
+    (tmp_path / 'pretrained').mkdir()
+    shutil.copy(trained / 'model.pth', tmp_path / 'pretrained')
+    result = run(path, *options)
+    assert result.returncode == 0 and not result.stderr, result.stderr
+    notice, poem = result.stdout.split('\n\n', 1)
+    assert 'pretrained/model.pth' in notice and 'babygpt_v12_wandb.py' in notice
+    assert poem.split('（20 字')[0] == own.split('（20 字')[0] and 'pretrained' not in own
+
+
+def test_a_model_of_ones_own_comes_before_the_pretrained_one(trained, tmp_path):
+    path = install(SAMPLER, tmp_path)
+    (tmp_path / 'pretrained').mkdir()
+    (tmp_path / 'pretrained' / 'model.pth').write_text('never read')
+    shutil.copy(trained / 'model.pth', tmp_path)
+    assert run(path, '--prompt', '春江', '--max_new_tokens', 3).returncode == 0
 
 
 def test_sampler_streams(trained):
