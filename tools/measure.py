@@ -1,51 +1,59 @@
-"""Measure the ladder: run the real scripts, keep every number in docs/results.json, write the tables from it.
+"""Measure the ladder: run the real scripts, keep every number in docs/results.json, write tables and pictures from it.
 
-    python tools/measure.py ladder    # bigram, v1 to v10 with 3 seeds, v11 once: about 30 minutes on two cores
-    python tools/measure.py search    # the candidates for v11's CPU settings: about 20 minutes each
-    python tools/measure.py tables    # only write the tables again
+    python tools/measure.py ladder      # bigram, v1 to v10 with 3 seeds, v11 once: about 30 minutes on two cores
+    python tools/measure.py depth       # v6 to v9 with 1, 3, 6 and 12 layers
+    python tools/measure.py overfit     # v9 and v10, long, on a tenth of the training text
+    python tools/measure.py search      # one hyperparameter of v11 at a time, one minute of training each
+    python tools/measure.py inside      # gradients by depth in v6 and v7, attention patterns of v4
+    python tools/measure.py poems       # what the pretrained model writes
+    python tools/measure.py documents   # write tables and pictures again from docs/results.json
 
+The steps that fit into a time come from tools/bench.py candidates, which must have run before.
 A finished run is not run again unless the code of its script has changed (comments and docstrings do not count).
+Losses are the same on one thread as on two, to rounding: `OMP_NUM_THREADS=1` and two of these at a time use two
+cores best. Speeds are only right when nothing else runs. The pictures need requirements-docs.txt.
 """
 
 import argparse
-import ast
-import hashlib
 import json
 import os
-import platform
 import re
+import shlex
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
+import report
+import results
+import torch
+from results import ROOT, SEEDS, code_hash, key
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / 'docs' / 'results.json'
-SEEDS = [1337, 1338, 1339]
-LADDER = ['simplebigrammodel_torch.py', 'babygpt_v1.py', 'babygpt_v2_position.py', 'babygpt_v3_self_attention.py',
-          'babygpt_v4_multihead_attention.py', 'babygpt_v5_feedforward.py', 'babygpt_v6_block.py',
-          'babygpt_v7_residual_connection.py', 'babygpt_v8_projection.py', 'babygpt_v9_layer_norm.py',
-          'babygpt_v10_dropout.py']
-TUNED = 'babygpt_v11_hyper_params.py'
-NAMES = ('batch_size', 'block_size', 'n_embd', 'n_head', 'n_layer', 'dropout', 'learning_rate', 'max_iters')
-CANDIDATES = [dict(zip(NAMES, values, strict=True)) | {'eval_interval': 2000, 'max_new_tokens': 150} for values in [
-    (8, 64, 128, 4, 4, 0.1, 1e-3, 11700),
-    (8, 64, 128, 4, 3, 0.1, 1e-3, 14100),
-    (8, 64, 192, 6, 2, 0.1, 1e-3, 13300),
-    (8, 64, 192, 6, 2, 0.1, 2e-3, 13300),
-]]
+sys.path.insert(0, str(ROOT))
 
 # Sets module-level constants of a script and runs its main(), as a learner who edits the top of the file would.
+# 'decay' is not a constant of the scripts: it lets the rate fall to zero by a cosine (Loshchilov and Hutter 2017, 3).
 CHILD = '''
 import importlib, json, sys
 import torch
-script, constants, threads = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
-torch.set_num_threads(threads)
+script, constants = sys.argv[1], json.loads(sys.argv[2])
 sys.argv = [script]
 module = importlib.import_module(script)
+if constants.pop('decay', False):
+    class DecayedAdamW(torch.optim.AdamW):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self, module.max_iters)
+
+        def step(self):
+            super().step()
+            self.schedule.step()
+    torch.optim.AdamW = DecayedAdamW
 for name, value in constants.items():
     assert hasattr(module, name), name
     setattr(module, name, value)
@@ -53,142 +61,116 @@ module.main()
 '''
 
 
-def code_hash(script):
-    """A hash of what the script does: its code without comments and docstrings."""
-    tree = ast.parse((ROOT / script).read_text(encoding='utf-8'))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            del node.body[0]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+def run_script(script, constants, progress=None):
+    """What the script prints with those constants; the lines of the curve go to the progress bar as they come."""
+    child = subprocess.Popen([sys.executable, '-u', '-c', CHILD, Path(script).stem, json.dumps(constants)], cwd=ROOT,
+                             stdout=subprocess.PIPE, encoding='utf-8')
+    lines = []
+    for line in child.stdout:
+        lines.append(line)
+        if progress is not None and line.startswith('第'):
+            progress.set_postfix_str(f'{Path(script).stem} {line.split("每秒")[0].strip()}')
+    if child.wait():
+        sys.exit(f'{script} failed with {constants}')
+    return ''.join(lines)
 
 
-def train(script, constants, threads):
+def train(script, constants, progress=None):
     """Run one script. Return what it printed, as numbers: the curve, parameters, speed, and whole-process seconds."""
     started = time.perf_counter()
-    result = subprocess.run([sys.executable, '-c', CHILD, Path(script).stem, json.dumps(constants), str(threads)],
-                            cwd=ROOT, capture_output=True, encoding='utf-8', check=False)
-    if result.returncode:
-        sys.exit(f'{script} failed:\n{result.stderr}')
-    curve = re.findall(r'第 +(\d+) 步  训练损失 ([\d.]+)  验证损失 ([\d.]+)  每秒 +([\d,]+) 字', result.stdout)
-    size = re.search(r'([\d,]+) (?:个参数|格)', result.stdout)[1]
+    output = run_script(script, constants, progress)
+    curve = re.findall(r'第 +(\d+) 步  训练损失 ([\d.]+)  验证损失 ([\d.]+)  每秒 +([\d,]+) 字', output)
     return {
-        'code': code_hash(script),
         'curve': [[int(step), float(train), float(val)] for step, train, val, _ in curve],
         'tokens_per_second': int(curve[-1][3].replace(',', '')),
-        'parameters': int(size.replace(',', '')),
+        'parameters': int(re.search(r'([\d,]+) (?:个参数|格)', output)[1].replace(',', '')),
         'seconds': round(time.perf_counter() - started, 1),
-        'threads': threads,
+        'code': code_hash(script),
+        'threads': int(os.environ.get('OMP_NUM_THREADS', os.cpu_count())),
     }
 
 
-def machine():
-    """What the numbers were measured on."""
-    cpu = Path('/proc/cpuinfo')
-    model = re.search('model name\\s*: (.*)', cpu.read_text())[1] if cpu.exists() else platform.processor()
-    return {'cpu': model, 'cores': os.cpu_count(), 'python': platform.python_version()}
-
-
-def load():
-    return json.loads(RESULTS.read_text(encoding='utf-8')) if RESULTS.exists() else {'runs': {}}
-
-
-def key(script, constants):
-    return f'{script} {json.dumps(constants, sort_keys=True)}'
-
-
-def measure(jobs, threads):
+def measure(jobs):
     """Run what is not yet in docs/results.json, keeping each result as soon as it is there."""
-    todo = [(script, constants) for script, constants in jobs
-            if load()['runs'].get(key(script, constants), {}).get('code') != code_hash(script)]
-    for script, constants in tqdm(todo, unit='run'):
-        run = train(script, constants, threads)
-        results = load()  # read again: another measure.py may be at work
-        results['machine'] = machine()
-        results['runs'][key(script, constants)] = run
-        temporary = RESULTS.with_suffix('.tmp')
-        temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
-        os.replace(temporary, RESULTS)
+    runs = results.load()['runs']
+    todo = [job for job in jobs if runs.get(key(*job), {}).get('code') != code_hash(job[0])]
+    with tqdm(todo, unit='run') as progress:
+        for script, constants in progress:
+            progress.set_postfix_str(f'{Path(script).stem} {constants}')
+            results.keep('runs', key(script, constants), train(script, constants, progress))
 
 
-def ladder_jobs():
-    """Every seed of a rung in turn, so that an early stop still leaves the whole ladder once."""
-    jobs = [(script, {'seed': seed}) for seed in SEEDS for script in LADDER]
-    jobs.insert(len(LADDER), (TUNED, {'seed': SEEDS[0]}))
-    return jobs
+def gradients():
+    """Root mean square of the loss gradient over the parameters of each block, 16 blocks, before any training."""
+    for script in (report.LADDER[6], report.LADDER[7]):
+        module = import_module(Path(script).stem)
+        text = module.read_text(module.data_path, module.train_ratio, module.block_size)
+        tokenizer = module.Tokenizer(text)
+        data = torch.tensor(tokenizer.encode(text[:100_000]))
+        found = []
+        for seed in SEEDS:
+            torch.manual_seed(seed)
+            model = module.BabyGPT(tokenizer.vocab_size, module.block_size, module.n_embd, module.n_head, 16)
+            model(*module.get_batch(data, module.batch_size, module.block_size))[1].backward()
+            found.append([torch.cat([p.grad.flatten() for p in block.parameters()]).square().mean().sqrt().item()
+                          for block in model.blocks])
+        results.keep('gradients', Path(script).stem, {
+            'code': code_hash(script), 'rms_by_block': [float(f'{statistics.mean(block):.3g}')
+                                                        for block in zip(*found, strict=True)]})
 
 
-def spread(values):
-    """Mean, and sample standard deviation where there is more than one value."""
-    mean = statistics.mean(values)
-    return f'{mean:.3f}' if len(values) == 1 else f'{mean:.3f} ± {statistics.stdev(values):.3f}'
+def attention(length=24):
+    """Train v4 with its own settings; keep the weights of its heads on the first poem of the validation text."""
+    script = report.LADDER[4]
+    module = import_module(Path(script).stem)
+    models = []
+
+    class KeptBabyGPT(module.BabyGPT):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            models.append(self)
+    module.BabyGPT = KeptBabyGPT
+    module.main()
+    text = module.read_text(module.data_path, module.train_ratio, module.block_size)
+    poem = text[text.index('\n\n', int(module.train_ratio * len(text))) + 2:][:length]
+    softmax, weights = module.F.softmax, []
+    module.F.softmax = lambda *args, **options: weights.append(softmax(*args, **options)) or weights[-1]
+    with torch.no_grad():
+        models[0].eval()(torch.tensor([module.Tokenizer(text).encode(poem)]))
+    module.F.softmax = softmax
+    results.keep('attention', Path(script).stem, {
+        'code': code_hash(script), 'poem': poem,
+        'weights': [[[round(value, 3) for value in row] for row in head] for head in weights[0][0].tolist()]})
 
 
-def ladder_table(results):
-    """Rows of the ladder: script, parameters, train and validation loss over the seeds, speed and time of the first."""
-    for script in [*LADDER, TUNED]:
-        runs = [results['runs'][key(script, {'seed': seed})] for seed in SEEDS
-                if key(script, {'seed': seed}) in results['runs']]
-        if runs:
-            name = script.removesuffix('.py').removeprefix('babygpt_')
-            yield (f'`{name}`', f'{runs[0]["parameters"]:,}', str(len(runs)),
-                   spread([run['curve'][-1][1] for run in runs]), spread([run['curve'][-1][2] for run in runs]),
-                   f'{runs[0]["tokens_per_second"]:,}', f'{runs[0]["seconds"]:.0f}')
-
-
-def search_table(results):
-    for constants in CANDIDATES:
-        run = results['runs'].get(key(TUNED, constants))
-        if run:
-            tokens = constants['max_iters'] * constants['batch_size'] * constants['block_size']
-            best = min(val for _, _, val in run['curve'])
-            yield (*(str(constants[name]) for name in NAMES), f'{run["parameters"]:,}', f'{tokens / 1e6:.1f} M',
-                   f'{run["curve"][-1][1]:.3f}', f'{run["curve"][-1][2]:.3f}', f'{best:.3f}')
-
-
-def markdown(head, rows):
-    lines = [head, ['---'] * len(head), *rows]
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
-
-
-HEADS = {
-    'README.md': ['脚本', '参数（格）', '种子数', '训练损失', '验证损失', '字/秒', '全程秒数'],
-    'README.en.md': ['script', 'parameters (cells)', 'seeds', 'train loss', 'validation loss', 'tokens/s', 'seconds'],
-}
-
-
-def tables(results):
-    """{file: text between its <!-- results --> markers}, all from docs/results.json."""
-    texts = {name: markdown(head, ladder_table(results)) for name, head in HEADS.items()}
-    texts['docs/hyper_params.md'] = markdown(
-        [*(f'`{name}`' for name in NAMES), '参数', '看过的字', '训练损失', '验证损失', '最低验证损失'],
-        search_table(results))
-    return texts
-
-
-def insert(text, table):
-    """Put the table between the markers of a document."""
-    start, end = '<!-- results -->\n', '<!-- /results -->'
-    before, rest = text.split(start)
-    return before + start + table + '\n' + end + rest.split(end)[1]
-
-
-def write_tables():
-    for name, table in tables(load()).items():
-        path = ROOT / name
-        path.write_text(insert(path.read_text(encoding='utf-8'), table), encoding='utf-8')
+def poems():
+    """Let the sampler write with the pretrained model, in a folder without a model.pth."""
+    script = 'babygpt_sample_with_kvcache.py'
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(ROOT / script, folder)
+        shutil.copytree(ROOT / 'pretrained', Path(folder, 'pretrained'))
+        for options in ("--prompt 春江 --seed 1", "--prompt 往事 --seed 2", "--prompt '浣溪沙 ' --seed 3 --temperature 0.8"):
+            command = f'python {script} {options} --max_new_tokens 120'
+            output = subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=folder, capture_output=True,
+                                    encoding='utf-8', check=True).stdout
+            poem = output.split('\n\n', 1)[1].rsplit('\n（', 1)[0].rstrip()  # between the notice and the speed
+            results.keep('poems', command, poem)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=['ladder', 'search', 'tables'])
-    parser.add_argument('--threads', type=int, default=os.cpu_count(), help='default: all cores')
-    args = parser.parse_args()
-    RESULTS.parent.mkdir(exist_ok=True)
-    if args.what == 'ladder':
-        measure(ladder_jobs(), args.threads)
-    elif args.what == 'search':
-        measure([(TUNED, constants) for constants in CANDIDATES], args.threads)
-    write_tables()
+    parser.add_argument('what', choices=[*report.EXPERIMENTS, 'inside', 'poems', 'documents'])
+    what = parser.parse_args().what
+    if what == 'inside':
+        gradients()
+        attention()
+    elif what == 'poems':
+        poems()
+    elif what != 'documents':
+        measure(report.EXPERIMENTS[what]())
+    report.fill_documents()
+    import pictures  # after the numbers are safe: matplotlib may be missing
+    pictures.draw_all()
 
 
 if __name__ == '__main__':
