@@ -1,0 +1,240 @@
+"""The walkthrough in docs/: it is what its tool builds from the scripts as they are, and it works in a browser."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlparse
+
+import pytest
+from ladder import ROOT
+
+sys.path.insert(0, str(ROOT / 'tools'))
+import results
+import walkthrough
+import walkthrough_diff
+import walkthrough_samples
+
+DOCS = ROOT / 'docs'
+PAGES = [folder + page.name for folder in ('', 'en/') for page in walkthrough.SITE]
+CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
+DRIVER = shutil.which('chromedriver')
+
+
+class Page(HTMLParser):
+    """What a page links to and what can be linked to in it."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.ids, self.links, self.headings, self.tags = [], [], [], []
+        self.text = (DOCS / f'{name}.html').read_text(encoding='utf-8')
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.append((tag, found))
+        if 'id' in found:
+            self.ids.append(found['id'])
+        self.links += [found[name] for name in ('href', 'src') if name in found]
+        if re.fullmatch('h[1-6]', tag):
+            self.headings.append(int(tag[1]))
+
+
+BUILD = """
+import json, sys
+sys.path.insert(0, 'tools')
+import walkthrough
+print(json.dumps({str(path): text for path, text in walkthrough.build().items()}))
+"""
+
+
+def test_the_committed_pages_are_what_the_tool_builds():
+    """In a process of its own, as on the command line: what other tests left in this one must not tell."""
+    result = subprocess.run([sys.executable, '-c', BUILD], cwd=ROOT, capture_output=True, encoding='utf-8', check=False)
+    assert result.returncode == 0, result.stderr
+    built = json.loads(result.stdout)
+    for path, text in built.items():
+        assert Path(path).read_text(encoding='utf-8') == text, f'{path} is stale: run python tools/walkthrough.py'
+    pages = {*DOCS.glob('*.html'), *DOCS.glob('en/*.html')}
+    assert pages == {Path(path) for path in built if path.endswith('.html')}
+
+
+def test_samples_are_of_the_scripts_as_they_are():
+    kept = walkthrough_samples.load()
+    for script in walkthrough.SAMPLED:
+        assert kept.get(script, {}).get('code') == results.code_hash(script), 'run python tools/walkthrough.py samples'
+    assert set(kept) == set(walkthrough.SAMPLED)
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_links_lead_somewhere_and_nothing_comes_from_outside(name):
+    page = Page(name)
+    assert len(page.ids) == len(set(page.ids))
+    for link in page.links:
+        if link == 'data:,':  # no icon
+            continue
+        target, anchor = urldefrag(link)
+        assert not urlparse(link).scheme and not link.startswith('/'), link
+        path = (DOCS / f'{name}.html').parent / unquote(target) if target else DOCS / f'{name}.html'
+        assert path.exists(), link
+        if anchor:
+            assert anchor in Page(str(path.resolve().relative_to(DOCS)).removesuffix('.html')).ids, link
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_headings_and_drawings_can_be_read_aloud(name):
+    page = Page(name)
+    assert page.headings.count(1) == 1 and page.headings[0] == 1
+    assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    for tag, attributes in page.tags:
+        if tag == 'svg' and 'aria-hidden' not in attributes:
+            assert attributes['aria-label'] and attributes['role'] in ('img', 'group')
+
+
+@pytest.mark.parametrize('name', [page.name for page in walkthrough.SITE])
+def test_both_editions_have_the_same_parts(name):
+    zh, en = (Page(folder + name) for folder in ('', 'en/'))
+    assert zh.ids == en.ids and zh.headings == en.headings
+    for tag in ('svg', 'table', 'aside', 'math', 'details', 'li', 'pre'):
+        assert [t for t, _ in zh.tags].count(tag) == [t for t, _ in en.tags].count(tag), tag
+    assert f'en/{name}.html' in zh.links and f'../{name}.html' in en.links
+
+
+def test_a_note_without_its_line_stops_the_build():
+    old, new = 'a = 1\nb = 2\n', 'a = 1\nb = 3\n'
+    words = walkthrough.WORDS['en']
+    assert 'here' in walkthrough_diff.Diff(old, new, [walkthrough_diff.Note('b = 3', 'here')], words).html()
+    for key in ('a = 1', 'c = 1'):
+        with pytest.raises(SystemExit, match='lost its hunk'):
+            walkthrough_diff.Diff(old, new, [walkthrough_diff.Note(key, 'here')], words).html()
+
+
+def test_a_claim_that_is_false_and_a_test_that_is_gone_stop_the_build():
+    with pytest.raises(SystemExit, match='no longer agrees'):
+        walkthrough.check(False, 'the claim')
+    with pytest.raises(SystemExit, match='has no test'):
+        walkthrough.test_source('concepts::test_that_was_renamed')
+
+
+def test_changed_words_are_marked():
+    line = 'x = x + self.sa(x)'
+    old, new = walkthrough_diff.changed_words('x = self.sa(x)', line)
+    assert not old and ''.join(line[i] for i in sorted(new)).strip() == 'x +'
+
+
+# In a browser
+
+@pytest.fixture(scope='module')
+def browser():
+    if not (CHROMIUM and DRIVER):
+        (pytest.fail if os.environ.get('REQUIRE_BROWSER') else pytest.skip)('needs Chromium: apt-get install chromium chromium-driver')
+    from selenium import webdriver
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ('headless=new', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run',
+                     'disable-background-networking', 'disable-component-update', 'disable-sync'):
+        options.add_argument(f'--{argument}')
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(120)
+    yield driver
+    driver.quit()
+
+
+def width(browser, pixels):
+    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {
+        'width': pixels, 'height': 800, 'deviceScaleFactor': 1, 'mobile': pixels < 600})
+
+
+def visit(browser, name):
+    browser.get((DOCS / f'{name}.html').as_uri())
+
+
+def wait_for(browser, address):
+    from selenium.webdriver.support.ui import WebDriverWait
+    WebDriverWait(browser, 60).until(lambda driver: driver.current_url == (DOCS / address).as_uri())
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize('name', PAGES)
+def test_page_opens_clean_from_the_disk_and_fits_a_phone(browser, name):
+    browser.get_log('performance'), browser.get_log('browser')
+    for pixels in (1280, 360):
+        width(browser, pixels)
+        visit(browser, name)
+        for view in ('unified', 'split'):
+            browser.execute_script('document.querySelectorAll(`[data-set=${arguments[0]}]`).forEach(b => b.click())', view)
+            browser.execute_script('document.querySelectorAll("details").forEach(d => d.open = true)')
+            fits = browser.execute_script('return document.documentElement.scrollWidth <= innerWidth')
+            assert fits, (pixels, view)
+        browser.execute_script('localStorage.clear()')
+    assert browser.get_log('browser') == []
+    messages = [json.loads(entry['message'])['message'] for entry in browser.get_log('performance')]
+    requests = [message['params']['request']['url'] for message in messages
+                if message['method'] == 'Network.requestWillBeSent']
+    assert requests and all(url.startswith(('file:', 'data:')) for url in requests)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize('folder', ['', 'en/'])
+def test_arrow_keys_walk_through_all_pages_and_back(browser, folder):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    width(browser, 1280)
+    names = [f'{folder}{page.name}.html' for page in walkthrough.SITE]
+    visit(browser, f'{folder}index')
+    for key, order in ((Keys.ARROW_RIGHT, names), (Keys.ARROW_LEFT, names[::-1])):
+        for address in [*order[1:], order[-1]]:  # at the end a key does nothing
+            browser.find_element(By.TAG_NAME, 'body').send_keys(key)
+            wait_for(browser, address)
+
+
+@pytest.mark.browser
+def test_the_switch_lays_out_the_diff_and_is_remembered(browser):
+    from selenium.webdriver.common.by import By
+    width(browser, 1280)
+    visit(browser, 'v7')
+
+    def sides():
+        """Where the first changed pair of lines stands: (left edges, tops)."""
+        return browser.execute_script("""
+            const pair = [...document.querySelectorAll('.p')].find(p => p.querySelector('.del') && p.querySelector('.add')
+                && p.getClientRects().length + p.querySelector('.del').getClientRects().length);
+            return ['del', 'add'].map(c => pair.querySelector('.' + c).getBoundingClientRect()).map(r => [r.left, r.top])""")
+    (old, new) = sides()
+    assert old[0] == new[0] and old[1] < new[1]
+    browser.find_element(By.CSS_SELECTOR, '[data-set=split]').click()
+    (old, new) = sides()
+    assert old[0] < new[0] and old[1] == new[1]
+    visit(browser, 'v8')
+    assert browser.execute_script('return document.documentElement.dataset.view') == 'split'
+    browser.find_element(By.CSS_SELECTOR, '[data-set=unified]').click()
+    visit(browser, 'v7')
+    assert browser.execute_script('return document.documentElement.dataset.view') == 'unified'
+
+
+@pytest.mark.browser
+def test_unchanged_code_is_folded_and_unfolds(browser):
+    from selenium.webdriver.common.by import By
+    width(browser, 1280)
+    visit(browser, 'v7')
+
+    def shown():
+        return browser.execute_script('''return [...document.querySelectorAll(".diff .l code")]
+            .filter(line => line.checkVisibility()).map(line => line.textContent).join("\\n")''')
+    assert 'class Tokenizer' not in shown() and 'x = x + self.sa(x)' in shown()
+    fold = next(each for each in browser.find_elements(By.CSS_SELECTOR, '.diff .fold > summary')
+                if 'Tokenizer' in each.text)
+    fold.click()
+    assert 'class Tokenizer' in shown()
+    fold.click()
+    assert 'class Tokenizer' not in shown()
+    button = browser.find_element(By.CSS_SELECTOR, '.switch .all')
+    button.click()
+    assert 'class Tokenizer' in shown() and 'def main' in shown()
+    button.click()
+    assert 'def main' not in shown()
