@@ -8,7 +8,9 @@ import pytest
 from ladder import BEFORE, ROOT, RUNGS, SAMPLER
 
 sys.path.insert(0, str(ROOT / 'tools'))
-import measure
+import pictures
+import report
+import results
 
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 ENGLISH = (ROOT / 'README.en.md').read_text(encoding='utf-8')
@@ -20,27 +22,50 @@ def test_facts_of_the_corpus(text, corpus):
         assert f'| {fact:,}' in text
 
 
-@pytest.mark.parametrize('name', ['README.md', 'README.en.md', 'docs/hyper_params.md'])
-def test_tables_are_what_the_tool_writes(name):
+@pytest.mark.parametrize('name', report.BLOCKS)
+def test_numbers_are_what_the_tool_writes(name):
     text = (ROOT / name).read_text(encoding='utf-8')
-    table = measure.tables(measure.load())[name]
-    assert len(table.splitlines()) > 5
-    assert measure.insert(text, table) == text
+    assert report.filled(name, text) == text
+    assert all(len(write().splitlines()) >= 3 for write in report.BLOCKS[name].values())
 
 
-def test_results_are_of_the_scripts_as_they_are():
-    """A result of a script whose code has changed since is no result."""
-    runs = measure.load()['runs']
-    for script, constants in measure.ladder_jobs():
-        assert runs[measure.key(script, constants)]['code'] == measure.code_hash(script), script
+@pytest.mark.parametrize('language', ['', '.en'])
+@pytest.mark.parametrize('name', pictures.PICTURES)
+def test_pictures_show_the_results(name, language):
+    """A picture carries a hash of the numbers it was drawn from."""
+    read, _, _ = pictures.PICTURES[name]
+    picture = (pictures.FOLDER / f'{name}{language}.svg').read_text(encoding='utf-8')
+    assert pictures.data_hash(read()) in re.search('<dc:description>(.*?)</dc:description>', picture)[1]
+    assert (pictures.FOLDER / f'{name}{language}.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize('experiment', report.EXPERIMENTS)
+def test_results_are_of_the_scripts_as_they_are(experiment):
+    """Every run of an experiment is there, and a result of a script whose code has changed since is no result."""
+    runs = results.load()['runs']
+    for script, constants in report.EXPERIMENTS[experiment]():
+        assert runs[results.key(script, constants)]['code'] == results.code_hash(script), (script, constants)
+
+
+@pytest.mark.parametrize('section', ['training', 'sampling', 'variants', 'memory', 'gradients', 'attention'])
+def test_speeds_are_of_the_scripts_as_they_are(section):
+    codes = {results.code_hash(path.name) for path in ROOT.glob('*.py')}
+    for name, row in results.load()[section].items():
+        if not name.startswith(('gpt2', 'layer')):
+            assert row['code'] in codes, name
+
+
+def test_no_result_is_left_over():
+    known = {results.key(*job) for jobs in report.EXPERIMENTS.values() for job in jobs()}
+    assert set(results.load()['runs']) == known
 
 
 def test_both_languages_have_the_same_commands_tables_and_links():
     assert re.findall('```.*?```', README, flags=re.DOTALL) == re.findall('```.*?```', ENGLISH, flags=re.DOTALL)
     assert README.count('\n## ') == ENGLISH.count('\n## ')
     assert README.count('\n| ') == ENGLISH.count('\n| ')
-    links = [set(re.findall(r'\]\((.*?)\)', text)) for text in (README, ENGLISH)]
-    assert links[0] - {'README.en.md'} == links[1] - {'README.md'}
+    links = [set(re.findall(r'\]\((.*?)\)', text.replace('.en.', '.'))) for text in (README, ENGLISH)]
+    assert links[0] == links[1]
 
 
 @pytest.mark.parametrize('text', [README, ENGLISH], ids=['zh', 'en'])
@@ -67,9 +92,8 @@ def test_docstrings_name_commands_that_exist(name):
 
 def test_losses_in_docstrings_are_the_measured_ones():
     """Each 验证损失约 N in the docstrings of v1 to v10 is the mean of docs/results.json, to two digits."""
-    runs = measure.load()['runs']
     for number in range(1, 11):
         text = (ROOT / RUNGS[number]).read_text(encoding='utf-8').split('"""')[1]
         said = float(re.search('(?:验证损失|损失从 .*?降到)约 ([\\d.]+)', text.split('你会看到')[1])[1])
-        values = [runs[measure.key(RUNGS[number], {'seed': seed})]['curve'][-1][2] for seed in measure.SEEDS]
+        values = [run['curve'][-1][2] for run in report.seeds_of(RUNGS[number])]
         assert said == pytest.approx(sum(values) / len(values), abs=0.0051), RUNGS[number]
