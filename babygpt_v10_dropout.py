@@ -6,7 +6,7 @@
 
 你会看到：验证损失约 4.83，没有比 v9 的 4.80 低。dropout 治的是过拟合，
 而这里三千步只看了半遍训练集，训练损失和验证损失还贴得很近，没有病可治，反倒学得慢一点。
-数据少、训练久、模型大时才可能见效；v11 把训练集看上几遍，所以开着它。
+文本少、训练久，它才见效（docs/results.md 里有一例）；v11 在加速器上训练得久，开着它，在 CPU 上不用。
 
 运行（约 45 秒）：python babygpt_v10_dropout.py
 和上一级对照：git diff --no-index babygpt_v9_layer_norm.py babygpt_v10_dropout.py

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from ladder import BEFORE, ROOT, RUNGS, SAMPLER
+from ladder import BEFORE, ROOT, RUNGS, SAMPLER, load
 
 sys.path.insert(0, str(ROOT / 'tools'))
 import pictures
@@ -44,15 +44,21 @@ def test_results_are_of_the_scripts_as_they_are(experiment):
     """Every run of an experiment is there, and a result of a script whose code has changed since is no result."""
     runs = results.load()['runs']
     for script, constants in report.EXPERIMENTS[experiment]():
-        assert runs[results.key(script, constants)]['code'] == results.code_hash(script), (script, constants)
+        assert runs[results.key(script, constants)]['code'] == results.code_hash(script, constants), (script, constants)
 
 
-@pytest.mark.parametrize('section', ['training', 'sampling', 'variants', 'memory', 'gradients', 'attention'])
+@pytest.mark.parametrize('section', ['training', 'sampling', 'candidates', 'variants', 'memory', 'gradients', 'attention'])
 def test_speeds_are_of_the_scripts_as_they_are(section):
     codes = {results.code_hash(path.name) for path in ROOT.glob('*.py')}
+    codes.add(results.code_hash(report.TUNED, [*report.NAMES, 'max_iters', 'eval_interval']))
     for name, row in results.load()[section].items():
         if not name.startswith(('gpt2', 'layer')):
             assert row['code'] in codes, name
+
+
+def test_the_chosen_settings_are_those_of_v11():
+    tuned = load(report.TUNED)
+    assert not tuned.on_cpu or report.CHOSEN == {name: getattr(tuned, name) for name in report.NAMES}
 
 
 def test_no_result_is_left_over():
@@ -91,9 +97,9 @@ def test_docstrings_name_commands_that_exist(name):
 
 
 def test_losses_in_docstrings_are_the_measured_ones():
-    """Each 验证损失约 N in the docstrings of v1 to v10 is the mean of docs/results.json, to two digits."""
-    for number in range(1, 11):
+    """Each 验证损失约 N in the docstrings of v1 to v11 is the mean of docs/results.json, to two digits."""
+    for number in range(1, 12):
         text = (ROOT / RUNGS[number]).read_text(encoding='utf-8').split('"""')[1]
-        said = float(re.search('(?:验证损失|损失从 .*?降到)约 ([\\d.]+)', text.split('你会看到')[1])[1])
+        said = float(re.search('(?:验证损失|降到)约 ([\\d.]+)', text.split('你会看到')[1])[1])
         values = [run['curve'][-1][2] for run in report.seeds_of(RUNGS[number])]
         assert said == pytest.approx(sum(values) / len(values), abs=0.0051), RUNGS[number]

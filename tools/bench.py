@@ -4,7 +4,7 @@
                                      # of Hugging Face transformers
     python tools/bench.py sample     # KV-cache sampler against v12's generate, memory bandwidth and transformers
     python tools/bench.py variants   # what a step of v11 costs with parts of it changed
-    python tools/bench.py candidates # a step of each candidate of tools/measure.py search
+    python tools/bench.py candidates # a step of whatever tools/measure.py trains for a set time
     python tools/bench.py memory     # peak memory of every script
 
 Needs requirements-docs.txt. Run it when nothing else runs: two threads of PyTorch with one free core are
@@ -39,12 +39,13 @@ BEFORE = ['simplemodel', 'simplebigrammodel', 'simplebigrammodel_torch', 'pytorc
 SHAPE = ('batch_size', 'block_size', 'n_embd', 'n_head', 'n_layer', 'dropout', 'learning_rate')
 ACCELERATOR = dict(zip(SHAPE, (64, 256, 384, 6, 6, 0.2, 3e-4), strict=True))  # v11's defaults on an accelerator
 VOCAB_SIZE = 4543
+GIVEN = [*report.NAMES, 'max_iters', 'eval_interval']  # what the measurements at set sizes give themselves
 
 
-def made_of(name):
-    """What a result holds for: the code of the script, and the threads."""
+def made_of(name, constants=()):
+    """What a result holds for: the code of the script with those constants given, and the threads."""
     script = f'{name}.py'
-    code = {'code': results.code_hash(script)} if (ROOT / script).exists() else {}
+    code = {'code': results.code_hash(script, constants)} if (ROOT / script).exists() else {}
     return code | {'threads': torch.get_num_threads()}
 
 
@@ -156,16 +157,30 @@ def train():
     keep_training(in_turn({'peak': product} | runs, rounds=5), facts, product_flops)
 
 
+def made_of_training(name):
+    return made_of(name.split()[0], GIVEN if name.endswith('accelerator') else ())
+
+
 def candidates():
-    """A step of v11 with each of the changes that the search compares: how many fit into a time."""
+    """A step of everything that tools/measure.py trains for a set time; those of v11 as ratios to the base, too.
+
+    The numbers of steps hang on these times, so what is there and of the same code stays as it is.
+    """
     module = import_module(TUNED)
+    todo = {name: (import_module(name), shape_of(import_module(name)), made_of(name)) for name in RUNGS}
+    todo |= {report.change_name(change): (module, report.BASE | change, made_of(TUNED, GIVEN))
+             for change in filter(report.timed_alone, report.CHANGES + report.FINALS)}
+    kept = results.load().get('candidates', {})
     runs = {}
-    for change in filter(report.timed_alone, report.CHANGES):
-        torch.manual_seed(0)
-        runs[report.change_name(change)] = training_step(module, report.BASE | change)[0]
-    for name, value in in_turn(runs, rounds=3).items():
-        results.keep('candidates', name, {'milliseconds': round(1e3 * value, 2)} | made_of(TUNED))
-        print(f'{name:30s} {1e3 * value:7.2f} ms', flush=True)
+    for name, (script, shape, made) in todo.items():
+        if name == 'base' or kept.get(name, {}).get('code') != made['code']:
+            torch.manual_seed(0)
+            runs[name] = training_step(script, shape)[0]
+    seconds = in_turn(runs, rounds=7)
+    for name, value in seconds.items():
+        row = {'milliseconds': round(1e3 * value, 2), 'ratio': round(value / seconds['base'], 3)} | todo[name][2]
+        results.keep('candidates', name, row)
+        print(f'{name:30s} {row["milliseconds"]:7.2f} ms  {row["ratio"]:.3f}', flush=True)
 
 
 def keep_training(seconds, facts, product_flops):
@@ -174,7 +189,7 @@ def keep_training(seconds, facts, product_flops):
         results.keep('training', name, {
             'milliseconds': round(1e3 * value, 2), 'tokens_per_second': round(facts[name]['tokens'] / value),
             'gigaflops': round(facts[name]['flops'] / 1e9, 3), 'peak_gigaflops_per_second': round(peak / 1e9, 1),
-            'share_of_peak': round(facts[name]['flops'] / value / peak, 3)} | made_of(name.split()[0]))
+            'share_of_peak': round(facts[name]['flops'] / value / peak, 3)} | made_of_training(name))
         print(f'{name:45s} {1e3 * value:9.2f} ms  {facts[name]["tokens"] / value:9,.0f} tokens/s  '
               f'{100 * facts[name]["flops"] / value / peak:5.1f} % of {peak / 1e9:.0f} GFLOP/s', flush=True)
 
@@ -251,8 +266,8 @@ def attention_variants():
 
 
 def variants():
-    """A step of v11 beside the same step with one thing changed."""
-    module = import_module(TUNED)
+    """A step of v11 (with dropout, at the CPU size too) beside the same step with one thing changed."""
+    module, shape = import_module(TUNED), report.BASE
     filled, one_call = attention_variants()
 
     def with_attention(attention, shape):
@@ -272,7 +287,6 @@ def variants():
         torch.set_num_threads(1)
         step()
         torch.set_num_threads(threads)
-    shape = shape_of(module)
     undropped = shape | {'dropout': 0.0}
     step = training_step(module, shape)[0]
     compared = {
@@ -292,7 +306,8 @@ def variants():
     for size, seconds in compared.items():
         for name, value in seconds.items():
             results.keep('variants', f'{size}: {name}', {
-                'milliseconds': round(1e3 * value, 2), 'ratio': round(value / seconds['as it is'], 3)} | made_of(TUNED))
+                'milliseconds': round(1e3 * value, 2), 'ratio': round(value / seconds['as it is'], 3)}
+                         | made_of(TUNED, GIVEN))
             print(f'{size:12s} {name:50s} {1e3 * value:9.2f} ms  {value / seconds["as it is"]:.3f}', flush=True)
 
 

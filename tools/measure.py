@@ -1,15 +1,18 @@
 """Measure the ladder: run the real scripts, keep every number in docs/results.json, write tables and pictures from it.
 
     python tools/measure.py ladder      # bigram, v1 to v10 with 3 seeds, v11 once: about 30 minutes on two cores
+    python tools/measure.py budget      # v1 to v10, one minute of training each
     python tools/measure.py depth       # v6 to v9 with 1, 3, 6 and 12 layers
     python tools/measure.py overfit     # v9 and v10, long, on a tenth of the training text
     python tools/measure.py search      # one hyperparameter of v11 at a time, one minute of training each
+    python tools/measure.py finals      # those that look best or say most, ten minutes each
     python tools/measure.py inside      # gradients by depth in v6 and v7, attention patterns of v4
     python tools/measure.py poems       # what the pretrained model writes
     python tools/measure.py documents   # write tables and pictures again from docs/results.json
 
 The steps that fit into a time come from tools/bench.py candidates, which must have run before.
 A finished run is not run again unless the code of its script has changed (comments and docstrings do not count).
+To measure everything anew, delete docs/results.json first.
 Losses are the same on one thread as on two, to rounding: `OMP_NUM_THREADS=1` and two of these at a time use two
 cores best. Speeds are only right when nothing else runs. The pictures need requirements-docs.txt.
 """
@@ -85,7 +88,7 @@ def train(script, constants, progress=None):
         'tokens_per_second': int(curve[-1][3].replace(',', '')),
         'parameters': int(re.search(r'([\d,]+) (?:个参数|格)', output)[1].replace(',', '')),
         'seconds': round(time.perf_counter() - started, 1),
-        'code': code_hash(script),
+        'code': code_hash(script, constants),
         'threads': int(os.environ.get('OMP_NUM_THREADS', os.cpu_count())),
     }
 
@@ -93,7 +96,7 @@ def train(script, constants, progress=None):
 def measure(jobs):
     """Run what is not yet in docs/results.json, keeping each result as soon as it is there."""
     runs = results.load()['runs']
-    todo = [job for job in jobs if runs.get(key(*job), {}).get('code') != code_hash(job[0])]
+    todo = [job for job in jobs if runs.get(key(*job), {}).get('code') != code_hash(*job)]
     with tqdm(todo, unit='run') as progress:
         for script, constants in progress:
             progress.set_postfix_str(f'{Path(script).stem} {constants}')
@@ -167,7 +170,11 @@ def main():
     elif what == 'poems':
         poems()
     elif what != 'documents':
-        measure(report.EXPERIMENTS[what]())
+        try:
+            jobs = report.EXPERIMENTS[what]()
+        except KeyError as name:
+            sys.exit(f'docs/results.json has no {name}: run `python tools/bench.py candidates` first.')
+        measure(jobs)
     report.fill_documents()
     import pictures  # after the numbers are safe: matplotlib may be missing
     pictures.draw_all()

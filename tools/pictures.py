@@ -58,13 +58,19 @@ def tokens_per_step(constants):
     return constants['batch_size'] * constants['block_size']
 
 
+def candidate_curves(changes, jobs, base_steps):
+    """[(change, [(seconds of training, validation loss)])]: all take as long as the base, and time goes by evenly."""
+    seconds = base_steps * results.load()['candidates']['base']['milliseconds'] / 1e3
+    return [(change, [(round(step / constants['max_iters'] * seconds, 1), val) for step, val in validation(run)])
+            for change, (_, constants, run) in zip(changes, report.runs_of(jobs), strict=True)]
+
+
 def search_data():
-    """{what was changed: [(seconds of training, validation loss)]}: time goes by evenly."""
-    rows = {}
-    for change, (_, constants, run) in zip(report.CHANGES, report.runs_of(report.search_jobs()), strict=True):
-        rows[report.change_name(change)] = [(step / constants['max_iters'] * report.SEARCH_SECONDS, val)
-                                            for step, val in validation(run)]
-    return rows
+    return candidate_curves(report.CHANGES, report.search_jobs(), report.SEARCH_STEPS)
+
+
+def finals_data():
+    return candidate_curves(report.FINALS, report.final_jobs(), report.FINAL_STEPS)
 
 
 def scaling_data():
@@ -73,7 +79,7 @@ def scaling_data():
              [(step * tokens_per_step(constants), val) for step, val in validation(run)])
             for constants, run in ((constants, run) for change, (_, constants, run) in
                                    zip(report.CHANGES, report.runs_of(report.search_jobs()), strict=True)
-                                   if not change or 'n_embd' in change)]
+                                   if 'n_embd' in change or not change)]
     return sorted(rows)
 
 
@@ -146,27 +152,49 @@ def draw_attention(figure, data, t):
 
 
 def draw_search(figure, data, t):
+    """A panel for each hyperparameter, with the starting point in each."""
+    panels = [*report.NAMES, None]
+    for name, axes in zip(panels, figure.subplots(2, 4, sharex=True, sharey=True).flat, strict=True):
+        if name is None:
+            axes.axis('off')
+            continue
+        for change, points in data:
+            own = next(iter(change), None)
+            if own is None or own == name or own == 'decay' and name == 'learning_rate':
+                label = f'{report.BASE[name]:g}' if own is None else '↘ 0' if own == 'decay' else f'{change[name]:g}'
+                axes.plot(*zip(*points[1:], strict=True), marker='.', label=label,
+                          **({'color': 'black', 'linewidth': 2.2} if own is None else {}))
+        axes.set_title(name, fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
+    figure.supxlabel(t('训练的秒数（两个线程）', 'seconds of training (two threads)'), fontsize=10)
+    figure.supylabel(t('验证损失（nat/字）', 'validation loss (nats per character)'), fontsize=10)
+
+
+def draw_finals(figure, data, t):
     axes = figure.subplots()
-    colours = figure.colormaps['tab20']
     shown = {'base': t('出发点', 'starting point'), 'decay': t('学习率按余弦降到 0', 'rate falls to 0 by a cosine')}
-    for number, (name, points) in enumerate(data.items()):
-        axes.plot(*zip(*points[1:], strict=True), marker='.', color='black' if name == 'base' else colours(number),
-                  linewidth=2.5 if name == 'base' else 1.2, label=shown.get(name, name))
+    for change, points in data:
+        name = report.change_name(change)
+        axes.plot(*zip(*points[1:], strict=True), marker='.', label=shown.get(name, name),
+                  **({'color': 'black', 'linewidth': 2.2} if not change else {}))
     axes.set(xlabel=t('训练的秒数（两个线程）', 'seconds of training (two threads)'),
              ylabel=t('验证损失（nat/字）', 'validation loss (nats per character)'))
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False)
 
 
 def draw_scaling(figure, data, t):
     left, right = figure.subplots(1, 2, sharey=True)
     colours = figure.colormaps['viridis']
     million = 1e6
-    left.plot([parameters / million for _, parameters, _ in data], [points[-1][1] for *_, points in data], color='0.75', zorder=1)
+    left.plot([parameters / million for _, parameters, _ in data], [points[-1][1] for *_, points in data],
+              color='0.75', zorder=1)
     for number, (width, parameters, points) in enumerate(data):
         colour = colours(number / len(data))
         left.plot(parameters / million, points[-1][1], 'o', color=colour)
-        left.annotate(f'{width}', (parameters / million, points[-1][1]), xytext=(0, 8), textcoords='offset points', ha='center')
-        right.plot(*zip(*((seen / million, val) for seen, val in points[1:]), strict=True), marker='.', color=colour, label=t(f'宽 {width}', f'width {width}'))
+        left.annotate(f'{width}', (parameters / million, points[-1][1]), xytext=(0, 8), textcoords='offset points',
+                      ha='center')
+        right.plot(*zip(*((seen / million, val) for seen, val in points[1:]), strict=True), marker='.', color=colour,
+                   label=t(f'宽 {width}', f'width {width}'))
     left.set(xlabel=t('参数（百万）', 'parameters (millions)'),
              ylabel=t('验证损失（nat/字）', 'validation loss (nats per character)'))
     left.margins(y=0.1)
@@ -178,7 +206,8 @@ PICTURES = {
     'ladder': (ladder_data, draw_ladder, (8, 4.2)), 'curves': (curves_data, draw_curves, (8, 4.5)),
     'depth': (depth_data, draw_depth, (6, 4)), 'overfit': (overfit_data, draw_overfit, (7, 4.2)),
     'gradients': (gradients_data, draw_gradients, (7, 4)), 'attention': (attention_data, draw_attention, (9, 9)),
-    'search': (search_data, draw_search, (8, 5)), 'scaling': (scaling_data, draw_scaling, (9, 4)),
+    'search': (search_data, draw_search, (10, 5.5)), 'finals': (finals_data, draw_finals, (8, 4.5)),
+    'scaling': (scaling_data, draw_scaling, (9, 4)),
 }
 
 
@@ -197,7 +226,7 @@ def draw_all():
     for name, (read, draw, size) in PICTURES.items():
         try:
             data = read()
-        except (KeyError, ValueError):
+        except (LookupError, ValueError):
             print(f'{name}: not all of its runs are there yet')
             continue
         for language in (0, 1):

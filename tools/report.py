@@ -1,7 +1,7 @@
 """The experiments, and the tables that documents show of their results."""
 
-import json
 import statistics
+from itertools import pairwise
 
 import results
 from results import ROOT, SEEDS, key
@@ -16,8 +16,13 @@ NAMES = ('batch_size', 'block_size', 'n_embd', 'n_head', 'n_layer', 'dropout', '
 BASE = dict(zip(NAMES, (8, 64, 192, 6, 2, 0.1, 2e-3), strict=True))
 WIDTHS = [64, 128, 192, 256, 384]
 CHANGES = [{}, *({'n_embd': width, 'n_head': width // 32} for width in WIDTHS if width != 192),
-           {'dropout': 0.0}, {'decay': True}]
-SEARCH_SECONDS = 60
+           {'n_layer': 1}, {'n_layer': 4}, {'n_head': 3}, {'n_head': 12}, {'block_size': 128}, {'batch_size': 4},
+           {'batch_size': 16}, {'batch_size': 32}, {'learning_rate': 1e-3}, {'learning_rate': 4e-3}, {'dropout': 0.0},
+           {'dropout': 0.2}, {'decay': True}]
+FINALS = [{}, {'dropout': 0.0}, {'n_layer': 1, 'dropout': 0.0}, {'decay': True}]
+CHOSEN = BASE | {'dropout': 0.0}  # v11's defaults on a CPU
+BUDGET_SECONDS = 60
+SEARCH_STEPS, FINAL_STEPS = 1406, 12000  # of BASE, in about one minute and in nine
 
 
 def ladder_jobs():
@@ -27,9 +32,12 @@ def ladder_jobs():
     return jobs
 
 
-def steps_in(seconds, section, name):
-    """How many steps two threads train in that time, from the quiet timings of tools/bench.py."""
-    return round(1e3 * seconds / results.load()[section][name]['milliseconds'])
+def budget_jobs():
+    """v1 to v10, as many steps as two threads train in the same time."""
+    timings = results.load()['candidates']
+    return [(script, {'seed': SEEDS[0], 'eval_interval': 2000,
+                      'max_iters': round(1e3 * BUDGET_SECONDS / timings[script.removesuffix('.py')]['milliseconds'])})
+            for script in LADDER[1:]]
 
 
 def depth_job(number, depth, seed=SEEDS[0]):
@@ -58,15 +66,26 @@ def timed_alone(change):
     return not {'learning_rate', 'decay'} & set(change)
 
 
-def search_jobs():
+def candidate_jobs(changes, base_steps, eval_interval=None):
+    """As many steps for each candidate as take the same time as `base_steps` of the base."""
+    candidates = results.load()['candidates']
     jobs = []
-    for change in CHANGES:
-        steps = steps_in(SEARCH_SECONDS, 'candidates', change_name(change if timed_alone(change) else {}))
-        jobs.append((TUNED, BASE | change | {'max_iters': steps, 'eval_interval': -(-steps // 6)}))
+    for change in changes:
+        steps = round(base_steps / candidates[change_name(change if timed_alone(change) else {})]['ratio'])
+        jobs.append((TUNED, BASE | change | {'max_iters': steps, 'eval_interval': eval_interval or -(-steps // 6)}))
     return jobs
 
 
-EXPERIMENTS = {'ladder': ladder_jobs, 'depth': depth_jobs, 'overfit': overfit_jobs, 'search': search_jobs}
+def search_jobs():
+    return candidate_jobs(CHANGES, SEARCH_STEPS)
+
+
+def final_jobs():
+    return candidate_jobs(FINALS, FINAL_STEPS, eval_interval=1000)
+
+
+EXPERIMENTS = {'ladder': ladder_jobs, 'budget': budget_jobs, 'depth': depth_jobs, 'overfit': overfit_jobs,
+               'search': search_jobs, 'finals': final_jobs}
 
 
 def runs_of(jobs):
@@ -110,6 +129,17 @@ def overfit_rows():
         best = min(run['curve'], key=lambda point: point[2])
         yield (f'`{name_of(script)}`', f'{run["curve"][-1][1]:.3f}', f'{run["curve"][-1][2]:.3f}', f'{best[2]:.3f}',
                f'{best[0]:,}')
+
+
+def gain_rows():
+    """What each rung changes in the validation loss of the one below: at equal steps, and at equal time."""
+    rows = runs_of(budget_jobs())
+    timed = {script: run['curve'][-1][2] for script, _, run in rows}
+    steps = {script: constants['max_iters'] for script, constants, _ in rows}
+    for below, script in pairwise([LADDER[0], *timed]):
+        means = [statistics.mean(run['curve'][-1][2] for run in seeds_of(name)) for name in (script, below)]
+        yield (f'`{name_of(script)}`', f'{means[0]:.3f}', f'{means[0] - means[1]:+.3f}', f'{steps[script]:,}',
+               f'{timed[script]:.3f}', f'{timed[script] - timed[below]:+.3f}' if below in timed else '')
 
 
 def search_rows(rows):
@@ -185,6 +215,8 @@ BLOCKS = {
             ladder_rows()),
         'poems': poems},
     'docs/results.md': {
+        'gain': lambda: markdown(
+            ['脚本', '3,000 步的验证损失', '比前一级', '60 秒的步数', '60 秒的验证损失', '比前一级'], gain_rows()),
         'depth': lambda: markdown(['脚本', *(f'{depth} 层' for depth in DEPTHS)], depth_rows()),
         'overfit': lambda: markdown(
             ['脚本', '最后的训练损失', '最后的验证损失', '最低验证损失', '在第几步'], overfit_rows()),
@@ -197,9 +229,8 @@ BLOCKS = {
         'memory': lambda: markdown(['脚本', '峰值内存（MB）'], memory_rows())},
     'docs/hyper_params.md': {
         'search': lambda: search_table(runs_of(search_jobs())),
-        'earlier': lambda: search_table([(TUNED, json.loads(constants), run) for constants, run
-                                         in results.load()['earlier_search'].items()]),
-        'chosen': lambda: search_table([(TUNED, BASE, seeds_of(TUNED)[0])])},
+        'finals': lambda: search_table(runs_of(final_jobs())),
+        'chosen': lambda: search_table([(TUNED, CHOSEN, seeds_of(TUNED)[0])])},
 }
 
 
@@ -208,7 +239,13 @@ def filled(name, text):
     for block, write in BLOCKS[name].items():
         start, end = f'<!-- {block} -->\n', f'<!-- /{block} -->'
         before, rest = text.split(start)
-        text = before + start + write() + '\n' + end + rest.split(end)[1]
+        old, after = rest.split(end)
+        try:
+            new = write() + '\n'
+        except (LookupError, ValueError):
+            print(f'{name}, {block}: not all of its results are there yet')
+            new = old
+        text = before + start + new + end + after
     return text
 
 

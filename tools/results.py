@@ -13,9 +13,11 @@ RESULTS = ROOT / 'docs' / 'results.json'
 SEEDS = [1337, 1338, 1339]
 
 
-def code_hash(script):
-    """A hash of what the script does: its code without comments and docstrings."""
+def code_hash(script, constants=()):
+    """A hash of what the script does with those constants given: its code without them, comments and docstrings."""
     tree = ast.parse((ROOT / script).read_text(encoding='utf-8'))
+    tree.body = [node for node in tree.body
+                 if not (isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', None) in constants)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             del node.body[0]
