@@ -15,6 +15,7 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, String
 
 CONTEXT = 3  # unchanged lines shown on either side of a change
 MANY = 12  # more removed lines than this in a row are folded
+FAR = 12  # a note does not wait for a change further below than this many lines
 ALIKE = 0.5  # two lines less alike than this are not shown as one line that changed
 CLASSES = [(Comment, 'tc'), (String, 'ts'), (Number, 'tm'), (Operator.Word, 'tk'), (Keyword, 'tk'),
            (Name.Decorator, 'tf'), (Name.Function, 'tf'), (Name.Class, 'tf'), (Name.Builtin, 'tb')]
@@ -195,7 +196,7 @@ class Diff:
             self.added = self.removed = 0
         hunks, codes = [], [(kind, i1 + head[0], i2 + head[0], j1 + head[1], j2 + head[1])
                             for kind, i1, i2, j1, j2 in opcodes(self.old[head[0]:], self.new[head[1]:])]
-        lines, notes, place = Markup(''), [], None
+        lines, notes, place, noted = Markup(''), [], None, 0
 
         def close():
             nonlocal lines, notes, place
@@ -204,9 +205,13 @@ class Diff:
             lines, notes, place = Markup(''), [], None
         for number, (kind, i1, i2, j1, j2) in enumerate(codes):
             if kind != 'equal':
+                if notes and j1 - noted > FAR:
+                    close()
                 if place is None:
                     place = self.place(j1 if kind != 'delete' else j1 - 1)
+                before = len(notes)
                 lines += self.changed(i1, i2, j1, j2, notes)
+                noted = j2 if len(notes) > before else noted
                 continue
             before = CONTEXT if number else 0
             after = CONTEXT if number < len(codes) - 1 else 0

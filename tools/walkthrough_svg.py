@@ -277,7 +277,8 @@ def loop(say, rung):
 
 def curves(lines, say, title):
     """Validation loss over steps. `lines` is [(name, [(step, loss)], css)]; the last is the page's own."""
-    width, height, left, right, top, bottom = 480, 300, 46, 70, 14, 46
+    width, height, left, top, bottom = 480, 300, 46, 14, 46
+    right = 25 + 9 * max(len(name) for name, *_ in lines)  # for the names at the ends of the lines
     steps = [step for _, points, _ in lines for step, _ in points]
     values = [loss for _, points, _ in lines for _, loss in points]
     low, high, last = min(values), max(values), max(steps)
