@@ -36,10 +36,8 @@ RUNGS = ['babygpt_v1', 'babygpt_v2_position', 'babygpt_v3_self_attention', 'baby
          'babygpt_v9_layer_norm', 'babygpt_v10_dropout']
 TUNED, TRACKED, SAMPLER = 'babygpt_v11_hyper_params', 'babygpt_v12_wandb', 'babygpt_sample_with_kvcache'
 BEFORE = ['simplemodel', 'simplebigrammodel', 'simplebigrammodel_torch', 'pytorch_5min']
-SHAPE = ('batch_size', 'block_size', 'n_embd', 'n_head', 'n_layer', 'dropout', 'learning_rate')
-ACCELERATOR = dict(zip(SHAPE, (64, 256, 384, 6, 6, 0.2, 3e-4), strict=True))  # v11's defaults on an accelerator
+ACCELERATOR = dict(zip(report.NAMES, (64, 256, 384, 6, 6, 0.2, 3e-4), strict=True))  # v11's defaults on an accelerator
 VOCAB_SIZE = 4543
-GIVEN = [*report.NAMES, 'max_iters', 'eval_interval']  # what the measurements at set sizes give themselves
 
 
 def made_of(name, constants=()):
@@ -116,7 +114,7 @@ def gpt2_step(shape):
 
 
 def shape_of(module):
-    return {name: getattr(module, name) for name in SHAPE if hasattr(module, name)}
+    return {name: getattr(module, name) for name in report.NAMES if hasattr(module, name)}
 
 
 def count_flops(step):
@@ -158,7 +156,7 @@ def train():
 
 
 def made_of_training(name):
-    return made_of(name.split()[0], GIVEN if name.endswith('accelerator') else ())
+    return made_of(name.split()[0], report.GIVEN if name.endswith('accelerator') else ())
 
 
 def candidates():
@@ -168,7 +166,7 @@ def candidates():
     """
     module = import_module(TUNED)
     todo = {name: (import_module(name), shape_of(import_module(name)), made_of(name)) for name in RUNGS}
-    todo |= {report.change_name(change): (module, report.BASE | change, made_of(TUNED, GIVEN))
+    todo |= {report.change_name(change): (module, report.BASE | change, made_of(TUNED, report.GIVEN))
              for change in filter(report.timed_alone, report.CHANGES + report.FINALS)}
     kept = results.load().get('candidates', {})
     runs = {}
@@ -307,7 +305,7 @@ def variants():
         for name, value in seconds.items():
             results.keep('variants', f'{size}: {name}', {
                 'milliseconds': round(1e3 * value, 2), 'ratio': round(value / seconds['as it is'], 3)}
-                         | made_of(TUNED, GIVEN))
+                         | made_of(TUNED, report.GIVEN))
             print(f'{size:12s} {name:50s} {1e3 * value:9.2f} ms  {value / seconds["as it is"]:.3f}', flush=True)
 
 

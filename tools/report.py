@@ -13,6 +13,7 @@ LADDER = ['simplebigrammodel_torch.py', 'babygpt_v1.py', 'babygpt_v2_position.py
 TUNED = 'babygpt_v11_hyper_params.py'
 DEPTHS, OWN_DEPTH = [1, 3, 6, 12], 3  # the rungs themselves have 3 layers
 NAMES = ('batch_size', 'block_size', 'n_embd', 'n_head', 'n_layer', 'dropout', 'learning_rate')
+GIVEN = (*NAMES, 'max_iters', 'eval_interval')  # what a measurement of v11 at a set size gives itself
 BASE = dict(zip(NAMES, (8, 64, 192, 6, 2, 0.1, 2e-3), strict=True))
 WIDTHS = [64, 128, 192, 256, 384]
 CHANGES = [{}, *({'n_embd': width, 'n_head': width // 32} for width in WIDTHS if width != 192),
