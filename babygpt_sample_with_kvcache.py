@@ -13,10 +13,10 @@ v12 的 generate 每写一个字，都把前面所有的字重算一遍。其实
 """
 
 import argparse
+import io
 import sys
 import time
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from torch import nn
@@ -50,20 +50,19 @@ class Tokenizer:
 class MultiHeadAttention(nn.Module):
     """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
 
-    def __init__(self, block_size, n_embd, n_head, dropout):
+    def __init__(self, block_size, n_embd, n_head):
         super().__init__()
         self.n_head = n_head
         self.query = nn.Linear(n_embd, n_embd, bias=False)
         self.key = nn.Linear(n_embd, n_embd, bias=False)
         self.value = nn.Linear(n_embd, n_embd, bias=False)
         self.proj = nn.Linear(n_embd, n_embd)
-        self.dropout = nn.Dropout(dropout)
         future = torch.full((block_size, block_size), float('-inf')).triu(diagonal=1)
         self.register_buffer('future', future, persistent=False)  # 第 t 行里，t 之后的位置是 -inf，其余是 0
 
-    def forward(self, x, cache):
+    def forward(self, x, cache, start):
         # 前 start 个位置的 key 和 value 已经在缓存里，x 只是新来的 T 个位置，算好了接着往里写；S = start + T
-        keys, values, start = cache  # (B, n_head, block_size, head_size)
+        keys, values = cache  # (B, n_head, block_size, head_size)
         end = start + x.size(1)
         q = self.query(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
         k = self.key(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
@@ -75,22 +74,21 @@ class MultiHeadAttention(nn.Module):
         # 点积的方差随维数增长，除以维数的平方根，softmax 才不会一开始就饱和
         scores = (q * k.size(-1) ** -0.5) @ k.transpose(-2, -1)  # (B, n_head, T, S)
         scores = scores + self.future[start:end, :end]  # (B, n_head, T, S)
-        weights = self.dropout(F.softmax(scores, dim=-1))  # (B, n_head, T, S)
+        weights = F.softmax(scores, dim=-1)  # (B, n_head, T, S)
         out = weights @ v  # (B, n_head, T, head_size)
         out = out.transpose(1, 2).flatten(2)  # (B, T, n_embd)
-        return self.dropout(self.proj(out)), (keys, values, end)  # (B, T, n_embd)
+        return self.proj(out)  # (B, T, n_embd)
 
 
 class FeedForward(nn.Module):
     """前馈网络：每个位置单独加工取来的信息，先放宽到 4 倍，ReLU 之后再收回来。"""
 
-    def __init__(self, n_embd, dropout):
+    def __init__(self, n_embd):
         super().__init__()
         self.net = nn.Sequential(
             nn.Linear(n_embd, 4 * n_embd),
             nn.ReLU(),
             nn.Linear(4 * n_embd, n_embd),
-            nn.Dropout(dropout),
         )
 
     def forward(self, x):
@@ -100,68 +98,66 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """一层：先用注意力互相交流，再用前馈网络各自加工。"""
 
-    def __init__(self, block_size, n_embd, n_head, dropout):
+    def __init__(self, block_size, n_embd, n_head):
         super().__init__()
-        self.sa = MultiHeadAttention(block_size, n_embd, n_head, dropout)
-        self.ffwd = FeedForward(n_embd, dropout)
+        self.sa = MultiHeadAttention(block_size, n_embd, n_head)
+        self.ffwd = FeedForward(n_embd)
         self.ln1 = nn.LayerNorm(n_embd)
         self.ln2 = nn.LayerNorm(n_embd)
 
-    def forward(self, x, cache):
-        out, cache = self.sa(self.ln1(x), cache)  # (B, T, n_embd)
-        x = x + out  # (B, T, n_embd)
+    def forward(self, x, cache, start):
+        x = x + self.sa(self.ln1(x), cache, start)  # (B, T, n_embd)
         x = x + self.ffwd(self.ln2(x))  # (B, T, n_embd)
-        return x, cache
+        return x
 
 
 class BabyGPT(nn.Module):
     """从每个位置的字算出下一个字的得分；反复取下一个字，就是写作。"""
 
-    def __init__(self, vocab_size, block_size, n_embd, n_head, n_layer, dropout):
+    def __init__(self, vocab_size, block_size, n_embd, n_head, n_layer):
         super().__init__()
         self.block_size = block_size
         self.token_embedding_table = nn.Embedding(vocab_size, n_embd)
         self.position_embedding_table = nn.Embedding(block_size, n_embd)
-        self.blocks = nn.Sequential(*[Block(block_size, n_embd, n_head, dropout) for _ in range(n_layer)])
+        self.blocks = nn.Sequential(*[Block(block_size, n_embd, n_head) for _ in range(n_layer)])
         self.ln_f = nn.LayerNorm(n_embd)
         self.lm_head = nn.Linear(n_embd, vocab_size)
         self.cache_shape = (n_head, block_size, n_embd // n_head)
 
     def empty_cache(self, batch_size):
-        """每层一份缓存：预先分配好、写满 block_size 为止的 key 和 value，以及已经写了几个位置。"""
-        new = self.lm_head.weight.new_empty
-        return [(new(batch_size, *self.cache_shape), new(batch_size, *self.cache_shape), 0) for _ in self.blocks]
+        """每层一份缓存：给 key 和 value 各留出 block_size 个位置，和权重在同一个设备上，算出来再往里写。"""
+        shape, weight = (batch_size, *self.cache_shape), self.lm_head.weight
+        return [(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.blocks]
 
-    def forward(self, idx, cache):
-        """idx (B, T) 只放还没进缓存的字；返回它们的得分 (B, T, V)，和写进了它们的缓存。"""
-        start = cache[0][2]
+    def forward(self, idx, cache, start):
+        """idx (B, T) 是排在缓存里 start 个字后面的字；把它们也写进缓存，返回它们的得分 (B, T, V)。"""
         x = self.token_embedding_table(idx)  # (B, T, n_embd)
         positions = torch.arange(start, start + idx.size(1), device=idx.device)  # (T,)
         x = x + self.position_embedding_table(positions)  # (B, T, n_embd)
-        new_cache = []
-        for block, layer in zip(self.blocks, cache):
-            x, layer = block(x, layer)  # (B, T, n_embd)
-            new_cache.append(layer)
+        for block, block_cache in zip(self.blocks, cache):
+            x = block(x, block_cache, start)  # (B, T, n_embd)
         x = self.ln_f(x)  # (B, T, n_embd)
-        return self.lm_head(x), new_cache  # (B, T, V)
+        return self.lm_head(x)  # (B, T, V)
 
     @torch.inference_mode()
     def generate(self, idx, max_new_tokens, temperature=1.0, top_k=None):
         """逐字续写 idx (B, T)：写出一个，就交出一个 (B, 1)。"""
-        new, cache = idx[:, -self.block_size:], self.empty_cache(idx.size(0))
+        cache, start = self.empty_cache(idx.size(0)), 0
+        unseen = idx[:, -self.block_size:]  # (B, T)
         for _ in range(max_new_tokens):
-            if cache[0][2] + new.size(1) > self.block_size:
-                new, cache = idx[:, -self.block_size // 2:], self.empty_cache(idx.size(0))
-            logits, cache = self(new, cache)  # (B, T, V)
-            logits = logits[:, -1:] / temperature  # (B, 1, V)
+            if start + unseen.size(1) > self.block_size:  # 写满了：留后一半文本，从头重建缓存
+                start, unseen = 0, idx[:, -self.block_size // 2:]
+            logits = self(unseen, cache, start)  # (B, T, V)
+            start += unseen.size(1)
+            logits = logits[:, -1] / temperature  # (B, V)
             if top_k is not None:
-                lowest = logits.topk(min(top_k, logits.size(-1))).values[..., -1:]  # (B, 1, 1)
-                logits = logits.masked_fill(logits < lowest, float('-inf'))  # (B, 1, V)
-            probs = F.softmax(logits[:, -1], dim=-1)  # (B, V)
+                lowest = logits.topk(min(top_k, logits.size(-1))).values[:, -1:]  # (B, 1)
+                logits = logits.masked_fill(logits < lowest, float('-inf'))  # (B, V)
+            probs = F.softmax(logits, dim=-1)  # (B, V)
             next_idx = torch.multinomial(probs, num_samples=1)  # (B, 1)
             idx = torch.cat([idx, next_idx], dim=1)  # (B, T+1)
             yield next_idx
-            new = next_idx
+            unseen = next_idx
 
 
 def load_model():
@@ -170,18 +166,29 @@ def load_model():
     if not path.exists():
         print('没有 model.pth，先用训练好的 pretrained/model.pth；想用自己的，运行 python babygpt_v12_wandb.py。\n')
         path = pretrained_path
+    retrain = '请重新运行 python babygpt_v12_wandb.py。'
     try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
-        tokenizer = Tokenizer(checkpoint['vocabulary'])
-        model = BabyGPT(tokenizer.vocab_size, **checkpoint['hyper_params']).to(device)
-        model.load_state_dict(checkpoint['model'])
+        content = path.read_bytes()
     except FileNotFoundError:
         sys.exit(f'也找不到 {path}：用 git checkout pretrained 找回，或者运行 python babygpt_v12_wandb.py 训练一个。')
     except OSError as error:
         sys.exit(f'读不了 {path}（{error.strerror}）。')
-    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, UnpicklingError):
-        sys.exit(f'{path} 不完整，或者不是 v12 存的模型：请重新运行 python babygpt_v12_wandb.py。')
-    return model.eval(), tokenizer
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    except Exception as error:  # 坏在不同的地方，torch 报的错就不同
+        raise SystemExit(f'{path} 残缺，或者根本不是模型：{retrain}') from error
+    try:
+        tokenizer = Tokenizer(checkpoint['vocabulary'])
+        hyper_params = checkpoint['hyper_params']
+        hyper_params.pop('dropout')  # 只在训练时用
+        model = BabyGPT(tokenizer.vocab_size, **hyper_params).to(device)
+        model.load_state_dict(checkpoint['model'])
+    except KeyError as part:
+        sys.exit(f'{path} 里没有 {part}，不是 v12 存的模型：{retrain}')
+    except Exception as error:
+        reason = str(error).split('\n')[-1].strip()  # 几行里的最后一行说的是哪个权重
+        raise SystemExit(f'{path} 里的权重、超参数和词表对不上（{reason}）：{retrain}') from error
+    return model, tokenizer
 
 
 def write(model, tokenizer, prompt, args):

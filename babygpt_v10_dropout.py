@@ -210,11 +210,11 @@ def main():
     train_data, val_data = data[:n_train], data[n_train:]
 
     model = BabyGPT(tokenizer.vocab_size, block_size, n_embd, n_head, n_layer, dropout).to(device)
+    # 没写 weight_decay，就是默认的 0.01：每走一步，每个参数还往 0 缩一点，乘以 1 - 0.01 × learning_rate
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, fused=True)
     n_params = sum(p.numel() for p in model.parameters())
     print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
           f'验证集 {len(val_data):,} 字，模型 {n_params:,} 个参数')
-
 
     started = resumed = time.perf_counter()
     train_seconds = 0.0

@@ -17,6 +17,7 @@
 import argparse
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -29,7 +30,7 @@ from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
 
-# 超参数：CPU 上取十分钟里试出来最好的一组，加速器上取大得多的模型；命令行可以改任何一个
+# 超参数：CPU 上取十分钟里试出来最好的一组，加速器上取大得多的模型；命令行可以改任何一个，行末的注释就是 --help 里的说明
 on_cpu = device == 'cpu'
 batch_size = 8 if on_cpu else 64  # 每一步同时看多少段文本
 block_size = 64 if on_cpu else 256  # 每段文本有多少个字
@@ -211,16 +212,13 @@ def write(model, tokenizer, prompt, max_new_tokens):
 
 
 def start_tracking(config):
-    """开始一次 wandb 记录：连得上就同步到网上，否则记在本地；设了 WANDB_MODE 就照它办。"""
-    if 'WANDB_MODE' in os.environ:
-        try:
-            return wandb.init(project='babygpt', config=config)
-        except (wandb.Error, ValueError) as error:
-            sys.exit(f'按 WANDB_MODE={os.environ["WANDB_MODE"]} 启动不了 wandb：{error}')
+    """开始一次 wandb 记录：登录过就同步到网上，否则记在本地；设了 WANDB_MODE 就照它办。"""
     try:
-        mode = None if wandb.login(prompt=False) else 'offline'
+        mode = os.environ.get('WANDB_MODE') or ('online' if wandb.login(prompt=False) else 'offline')
         return wandb.init(project='babygpt', config=config, mode=mode)
-    except wandb.Error as error:
+    except (wandb.Error, ValueError) as error:
+        if 'WANDB_MODE' in os.environ:
+            sys.exit(f'按 WANDB_MODE={os.environ["WANDB_MODE"]} 启动不了 wandb：{error}')
         print(f'连不上 wandb，改为离线记录：{error}')
         return wandb.init(project='babygpt', config=config, mode='offline')
 
@@ -238,84 +236,71 @@ def save(path, content):
 
 def pack(model, tokenizer):
     """把权重、重建模型要用的超参数和词表打包成一段字节：写词的脚本只需要这些。"""
+    hyper_params = {'block_size': block_size, 'n_embd': n_embd, 'n_head': n_head, 'n_layer': n_layer,
+                    'dropout': dropout}
+    vocabulary = ''.join(tokenizer.chars)
     buffer = io.BytesIO()
-    torch.save({
-        'model': model.state_dict(),
-        'hyper_params': {'block_size': block_size, 'n_embd': n_embd, 'n_head': n_head,
-                         'n_layer': n_layer, 'dropout': dropout},
-        'vocabulary': ''.join(tokenizer.chars),
-    }, buffer)
+    torch.save({'model': model.state_dict(), 'hyper_params': hyper_params, 'vocabulary': vocabulary}, buffer)
     return buffer.getvalue()
 
 
 def parse_args():
-    """命令行上给了的超参数用给的值，没给的用顶部的默认值；说不通的值，训练之前就指出来。"""
-    meanings = {
-        'batch_size': '每一步同时看多少段文本',
-        'block_size': '每段文本有多少个字',
-        'n_embd': '每个字用多少个数表示',
-        'n_head': '注意力分成几个头',
-        'n_layer': '叠几层 Block',
-        'dropout': '训练时随机丢掉多大比例的数',
-        'learning_rate': '优化器每一步走多大',
-        'max_iters': '一共训练多少步',
-        'eval_interval': '每隔多少步评估一次',
-        'eval_iters': '每次评估取多少批求平均',
-        'train_ratio': '前面多大比例的文本用来训练',
-        'max_new_tokens': '续写多少个字',
-        'seed': '随机种子',
-    }
-    fractions = ['dropout', 'learning_rate', 'train_ratio']
+    """命令行上给了的超参数用给的值，没给的用顶部的默认值；说不通的值，训练之前就指出来。返回这些值和读出的文本。"""
     parser = argparse.ArgumentParser(
         usage='%(prog)s [--名称 值 ...]', description='训练 BabyGPT。', add_help=False, allow_abbrev=False)
-    group = parser.add_argument_group('超参数（默认值随设备而定）')
-    for name, meaning in meanings.items():
+    options = parser.add_argument_group('选项（默认值随设备而定）')
+    # 顶部的每个数都是一个选项，行末的注释就是它的说明
+    source = Path(__file__).read_text(encoding='utf-8')
+    for name, meaning in re.findall(r'^(\w+) = .+  # (.+)$', source, flags=re.MULTILINE):
         default = globals()[name]
-        group.add_argument(f'--{name}', type=float if name in fractions else int, default=default, metavar='值',
-                           help=f'{meaning}（默认 {default}）')
-    group = parser.add_argument_group('其他')
-    group.add_argument('--data', type=Path, default=data_path, metavar='文件', dest='data_path',
-                       help='用来训练的 UTF-8 文本（默认 ci.txt）')
-    group.add_argument('--prompts', nargs='+', metavar='文字', help='从这些字开始续写（默认 春江 往事）')
-    group.add_argument('-h', '--help', action='help', help='显示这段说明')
+        if isinstance(default, (int, float)):
+            options.add_argument(f'--{name}', type=type(default), default=default, metavar='值',
+                                 help=f'{meaning}（默认 {default}）')
+    options.add_argument('--prompts', nargs='+', metavar='文字', help=f'从这些字开始续写（默认 {" ".join(prompts)}）')
+    options.add_argument('--data', type=Path, default=data_path, metavar='文件', dest='data_path',
+                         help=f'用来训练的 UTF-8 文本（默认 {data_path.name}）')
+    options.add_argument('-h', '--help', action='help', help='显示这段说明')
     args = parser.parse_args()
 
-    for name in meanings:
-        if name not in [*fractions, 'seed'] and getattr(args, name) < 1:
-            parser.error(f'--{name} 必须大于 0')
-    if not 0 <= args.dropout < 1:
-        parser.error('--dropout 必须在 0 和 1 之间，可以是 0')
-    if not 0 < args.learning_rate < 1:
-        parser.error('--learning_rate 必须在 0 和 1 之间')
-    if not 0 < args.train_ratio < 1:
-        parser.error('--train_ratio 必须在 0 和 1 之间')
-    if not 0 <= args.seed < 2 ** 63:
-        parser.error('--seed 必须在 0 和 2^63 之间')
+    for name, value in vars(args).items():
+        zero = value == 0 and name in ['dropout', 'seed']  # 只有这两个可以是 0
+        if isinstance(value, int) and not (zero or 0 < value < 2 ** 63):
+            parser.error(f'--{name} 必须大于 0，小于 2^63')
+        if isinstance(value, float) and not (zero or 0 < value < 1):
+            parser.error(f'--{name} 必须在 0 和 1 之间')
     if args.n_embd % args.n_head:
         parser.error(f'--n_embd {args.n_embd} 不能被 --n_head {args.n_head} 整除，分不成一样宽的头')
 
     text = read_text(args.data_path, args.train_ratio, args.block_size)
     if args.prompts is None:  # 别人的文本里不一定有春江和往事
         args.prompts = prompts if set(text).issuperset(''.join(prompts)) else [text[:2]]
-    if not all(args.prompts):
+    if '' in args.prompts:
         parser.error('--prompts 不能是空的')
     unknown = set().union(*args.prompts) - set(text)
     if unknown:
         parser.error(f'--prompts 里有 {args.data_path} 中没有的字：{" ".join(sorted(unknown))}')
-    return args
+
+    # 首尾两张按字的表，每层 12 个 n_embd × n_embd 的方阵（注意力 4 个，前馈网络 8 个），别的参数很少
+    n_params = 2 * len(set(text)) * args.n_embd + 12 * args.n_layer * args.n_embd ** 2
+    try:
+        torch.empty(4, n_params, device=device)  # 权重、梯度、AdamW 为每个参数记的两个数：先试试放不放得下
+    except (RuntimeError, TypeError):
+        sys.exit(f'模型太大，内存放不下：约 {n_params:,} 个参数，连同梯度和 AdamW 记的数要 {16 * n_params / 1e9:,.0f} GB。'
+                 '请调小 --n_embd 或 --n_layer。')
+    return args, text
 
 
 def main():
-    args = parse_args()
+    args, text = parse_args()
     globals().update(vars(args))  # 从这里起，顶部的常量就是这一次的取值
     torch.manual_seed(seed)
-    text = read_text(data_path, train_ratio, block_size)
     tokenizer = Tokenizer(text)
     data = torch.tensor(tokenizer.encode(text), device=device)
     n_train = int(train_ratio * len(data))
     train_data, val_data = data[:n_train], data[n_train:]
 
     model = BabyGPT(tokenizer.vocab_size, block_size, n_embd, n_head, n_layer, dropout).to(device)
+    # 没写 weight_decay，就是默认的 0.01：每走一步，每个参数还往 0 缩一点，乘以 1 - 0.01 × learning_rate
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, fused=True)
     n_params = sum(p.numel() for p in model.parameters())
     print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
 
-batch_size = 64  # 每一步同时看多少段文本
+batch_size = 8  # 每一步同时看多少段文本
 block_size = 32  # 每段文本有多少个字
-max_iters = 800  # 一共训练多少步
-eval_interval = 200  # 每隔多少步评估一次
-eval_iters = 10  # 每次评估取多少批求平均
+max_iters = 6400  # 一共训练多少步
+eval_interval = 1600  # 每隔多少步评估一次
+eval_iters = 100  # 每次评估取多少批求平均
 train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
 max_new_tokens = 100  # 续写多少个字
 seed = 1337  # 随机种子：种子相同，结果相同
@@ -136,7 +136,6 @@ def main():
     model = BigramLanguageModel(tokenizer.vocab_size).to(device)
     print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
           f'验证集 {len(val_data):,} 字，计数表 {model.counts.numel():,} 格')
-
 
     started = resumed = time.perf_counter()
     train_seconds = 0.0

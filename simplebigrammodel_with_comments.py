@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 
 # 超参数：不是学出来的，而是人定的数。
-batch_size = 64  # 每一步同时看多少段文本
+batch_size = 8  # 每一步同时看多少段文本
 # 二元模型只看前一个字，段的长短对它没有影响；从 v3 起，这是模型能看多远。
 block_size = 32  # 每段文本有多少个字
-max_iters = 800  # 一共训练多少步
-eval_interval = 200  # 每隔多少步评估一次
-eval_iters = 10  # 每次评估取多少批求平均
+max_iters = 6400  # 一共训练多少步
+eval_interval = 1600  # 每隔多少步评估一次
+eval_iters = 100  # 每次评估取多少批求平均
 # 一成不学，只用来考。
 train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
 max_new_tokens = 100  # 续写多少个字

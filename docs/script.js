@@ -13,7 +13,7 @@ addEventListener('keydown', event => {
 
 function show(view) {
   if (view === 'split' && !document.querySelector('.twin')) {
-    for (const line of document.querySelectorAll('.diff .same:not(.one)')) {
+    for (const line of document.querySelectorAll('.diff .same')) {
       const twin = line.lastElementChild.cloneNode(true);
       twin.classList.add('twin');
       twin.setAttribute('aria-hidden', 'true');

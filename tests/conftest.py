@@ -1,15 +1,20 @@
 import os
+import random
 
 os.environ['OMP_NUM_THREADS'] = '1'  # here and in every script run: the tests themselves run in parallel
 
-import judge
+import numpy as np
 import pytest
-from ladder import CORPUS
+import torch
+
+from kit import judge
+from kit.files import CORPUS
+from kit.ladders import Rung
 
 
 def pytest_addoption(parser):
     group = parser.getgroup('judge', 'judge a rung of your own')
-    group.addoption('--rung', metavar='N', help='which rung --mine is')
+    group.addoption('--rung', metavar='N', help='which rung --mine is: 3, modern/16')
     group.addoption('--mine', metavar='FILE', help='judge this file in place of that rung')
     group.addoption('--time-limit', metavar='SECONDS', type=float, default=30, help='for each test of --mine')
 
@@ -26,6 +31,14 @@ def pytest_configure(config):
         judge.start(config)
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """What a test draws is the same in every run."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope='session')
 def corpus():
     return CORPUS.read_text(encoding='utf-8')
@@ -37,3 +50,8 @@ def small_corpus(corpus):
     text = corpus[:corpus.index('\n\n', 20_000) + 1]
     assert set('春江往事') <= set(text)
     return text
+
+
+def pytest_make_parametrize_id(val):
+    """A rung is called v7 or modern/v16 in the name of a test."""
+    return repr(val) if isinstance(val, Rung) else None

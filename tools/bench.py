@@ -19,32 +19,45 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import import_module
 from inspect import signature
+from pathlib import Path
 
-import report
-import results
 import torch
-from results import ROOT
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-sys.path.insert(0, str(ROOT))
-RUNGS = ['babygpt_v1', 'babygpt_v2_position', 'babygpt_v3_self_attention', 'babygpt_v4_multihead_attention',
-         'babygpt_v5_feedforward', 'babygpt_v6_block', 'babygpt_v7_residual_connection', 'babygpt_v8_projection',
-         'babygpt_v9_layer_norm', 'babygpt_v10_dropout']
-TUNED, TRACKED, SAMPLER = 'babygpt_v11_hyper_params', 'babygpt_v12_wandb', 'babygpt_sample_with_kvcache'
-BEFORE = ['simplemodel', 'simplebigrammodel', 'simplebigrammodel_torch', 'pytorch_5min']
-ACCELERATOR = dict(zip(report.NAMES, (64, 256, 384, 6, 6, 0.2, 3e-4), strict=True))  # v11's defaults on an accelerator
-VOCAB_SIZE = 4543
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from kit import results
+from kit.experiments import EXPERIMENTS, NOT_IN_A_STEP, made_of, own_constants, settings_of
+from kit.files import CORPUS, read
+from kit.ladders import LADDERS
+from kit.scripts import module_of
+from kit.source import constants_of
+
+ROOT_LADDER = LADDERS['root']
+TUNED, TRACKED, SAMPLER = ROOT_LADDER['v11'], ROOT_LADDER['v12'], ROOT_LADDER['babygpt_sample_with_kvcache']
+SHAPE = ('batch_size', 'block_size', 'n_embd', 'n_head', 'n_layer', 'dropout')  # what the time of a step hangs on
 
 
-def made_of(name, constants=()):
-    """What a result holds for: the code of the script with those constants given, and the threads."""
-    script = f'{name}.py'
-    code = {'code': results.code_hash(script, constants)} if (ROOT / script).exists() else {}
-    return code | {'threads': torch.get_num_threads()}
+def shape_of(rung, on_cpu=True, **given):
+    """The sizes that a script trains with: its own, on that kind of device, but for those given."""
+    constants = own_constants(rung, on_cpu=on_cpu, **given)
+    return {name: constants[name] for name in SHAPE if name in constants}
+
+
+ACCELERATOR = shape_of(TUNED, on_cpu=False)
+BASE = shape_of(TUNED, **EXPERIMENTS['search'][0].base)  # where the search for v11 starts
+VOCAB_SIZE = len(set(read(CORPUS)))
+
+
+def here():
+    return {'threads': torch.get_num_threads()}
+
+
+def made_of_step(rung, given=()):
+    """What the time of a step of that rung hangs on, with those constants given."""
+    return made_of(rung.path, {*given, *NOT_IN_A_STEP}) | here()
 
 
 def timed(run, times=1):
@@ -101,7 +114,7 @@ def gpt2(shape):
 def gpt2_step(shape):
     model = gpt2(shape)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    module = import_module(TUNED)
+    module = module_of(TUNED)
     data = torch.randint(VOCAB_SIZE, (100_000,))
 
     def step():
@@ -113,10 +126,6 @@ def gpt2_step(shape):
     return step
 
 
-def shape_of(module):
-    return {name: getattr(module, name) for name in report.NAMES if hasattr(module, name)}
-
-
 def count_flops(step):
     with FlopCounterMode(display=False) as counter:
         step()
@@ -126,59 +135,35 @@ def count_flops(step):
 def train():
     runs, facts = {}, {}
 
-    def add(name, step, shape):
+    def add(name, step, shape, made=None):
         runs[name] = step
-        facts[name] = {'tokens': shape['batch_size'] * shape['block_size'], 'flops': count_flops(step)}
+        facts[name] = {'tokens': shape['batch_size'] * shape['block_size'], 'flops': count_flops(step),
+                       'made': made or here()}
 
     torch.manual_seed(0)
     product, product_flops = matmul()
-    for name in RUNGS:
-        module = import_module(name)
-        add(name, training_step(module, shape_of(module))[0], shape_of(module))
-    tuned = import_module(TUNED)
-    small = shape_of(tuned)
-    add(TUNED, training_step(tuned, small)[0], small)
+    for setting in settings_of('ladder').values():
+        if setting.rung.number:
+            shape = shape_of(setting.rung)
+            add(setting.rung.stem, training_step(module_of(setting.rung), shape)[0], shape, made_of_step(setting.rung))
+    small = shape_of(TUNED)
     add('gpt2', gpt2_step(small), small)
     keep_training(in_turn({'peak': product} | runs, rounds=7), facts, product_flops)
 
     runs.clear()
-    big = ACCELERATOR
-    add(f'{TUNED} accelerator', training_step(tuned, big)[0], big)
-    add('gpt2 accelerator', gpt2_step(big), big)
-    wide = torch.nn.Sequential(torch.nn.Linear(384, 1536), torch.nn.ReLU(), torch.nn.Linear(1536, 384))
-    head = torch.nn.Linear(384, VOCAB_SIZE)
-    x = torch.randn(4096, 384, requires_grad=True)
-    for name, layer in {'feed-forward 384 -> 1536 -> 384': wide, f'lm_head 384 -> {VOCAB_SIZE}': head}.items():
+    add(f'{TUNED.stem} accelerator', training_step(module_of(TUNED), ACCELERATOR)[0], ACCELERATOR,
+        made_of_step(TUNED, ACCELERATOR))
+    add('gpt2 accelerator', gpt2_step(ACCELERATOR), ACCELERATOR)
+    width = ACCELERATOR['n_embd']
+    wide = torch.nn.Sequential(torch.nn.Linear(width, 4 * width), torch.nn.ReLU(), torch.nn.Linear(4 * width, width))
+    head = torch.nn.Linear(width, VOCAB_SIZE)
+    x = torch.randn(4096, width, requires_grad=True)
+    for name, layer in {f'feed-forward {width} -> {4 * width} -> {width}': wide,
+                        f'lm_head {width} -> {VOCAB_SIZE}': head}.items():
         gradient = torch.randn_like(layer(x))
         add(f'layer {name}', lambda layer=layer, gradient=gradient: layer(x).backward(gradient),
             {'batch_size': 16, 'block_size': 256})
     keep_training(in_turn({'peak': product} | runs, rounds=5), facts, product_flops)
-
-
-def made_of_training(name):
-    return made_of(name.split()[0], report.GIVEN if name.endswith('accelerator') else ())
-
-
-def candidates():
-    """A step of everything that tools/measure.py trains for a set time; those of v11 as ratios to the base, too.
-
-    The numbers of steps hang on these times, so what is there and of the same code stays as it is.
-    """
-    module = import_module(TUNED)
-    todo = {name: (import_module(name), shape_of(import_module(name)), made_of(name)) for name in RUNGS}
-    todo |= {report.change_name(change): (module, report.BASE | change, made_of(TUNED, report.GIVEN))
-             for change in filter(report.timed_alone, report.CHANGES + report.FINALS)}
-    kept = results.load().get('candidates', {})
-    runs = {}
-    for name, (script, shape, made) in todo.items():
-        if name == 'base' or kept.get(name, {}).get('code') != made['code']:
-            torch.manual_seed(0)
-            runs[name] = training_step(script, shape)[0]
-    seconds = in_turn(runs, rounds=7)
-    for name, value in seconds.items():
-        row = {'milliseconds': round(1e3 * value, 2), 'ratio': round(value / seconds['base'], 3)} | todo[name][2]
-        results.keep('candidates', name, row)
-        print(f'{name:30s} {row["milliseconds"]:7.2f} ms  {row["ratio"]:.3f}', flush=True)
 
 
 def keep_training(seconds, facts, product_flops):
@@ -187,9 +172,38 @@ def keep_training(seconds, facts, product_flops):
         results.keep('training', name, {
             'milliseconds': round(1e3 * value, 2), 'tokens_per_second': round(facts[name]['tokens'] / value),
             'gigaflops': round(facts[name]['flops'] / 1e9, 3), 'peak_gigaflops_per_second': round(peak / 1e9, 1),
-            'share_of_peak': round(facts[name]['flops'] / value / peak, 3)} | made_of_training(name))
+            'share_of_peak': round(facts[name]['flops'] / value / peak, 3)} | facts[name]['made'])
         print(f'{name:45s} {1e3 * value:9.2f} ms  {facts[name]["tokens"] / value:9,.0f} tokens/s  '
               f'{100 * facts[name]["flops"] / value / peak:5.1f} % of {peak / 1e9:.0f} GFLOP/s', flush=True)
+
+
+def candidates():
+    """A step of everything that an experiment trains for a set time; as a ratio to its base where that is what counts.
+
+    The numbers of steps hang on these times, so what is there and of the same code stays as it is.
+    """
+    todo, bases, runs = {}, {}, {}
+    for experiment in (each for same in EXPERIMENTS.values() for each in same if each.seconds or each.steps):
+        for rung in experiment.rungs:
+            for change in ({}, *experiment.changes):
+                path, constants = experiment.timed(rung, change)
+                key = results.key(path, constants)
+                todo[key] = rung, constants
+                if experiment.steps:
+                    bases[key] = results.key(*experiment.timed(rung, {}))
+    kept = results.load().get('candidates', {})
+    missing = {key for key, (rung, constants) in todo.items()
+               if kept.get(key, {}).get('code') != made_of_step(rung, constants)['code']}
+    for key in sorted(missing | {bases[key] for key in missing & bases.keys()}):
+        rung, constants = todo[key]
+        torch.manual_seed(0)
+        runs[key] = training_step(module_of(rung), shape_of(rung, **constants))[0]
+    seconds = in_turn(runs, rounds=7)
+    for key, value in seconds.items():
+        ratio = {'ratio': round(value / seconds[bases[key]], 3)} if key in bases else {}
+        row = {'milliseconds': round(1e3 * value, 2)} | ratio
+        results.keep('candidates', key, row | made_of_step(*todo[key]))
+        print(key, row, flush=True)
 
 
 def reading_weights(model):
@@ -205,10 +219,12 @@ def bandwidth():
 
 def sampling_ways(shape):
     """{name: function(prompt, n)} that write n tokens with the same weights, and v12's model."""
-    plain, cached = import_module(TRACKED).BabyGPT, import_module(SAMPLER).BabyGPT
+    plain, cached = module_of(TRACKED).BabyGPT, module_of(SAMPLER).BabyGPT
     arguments = {name: shape[name] for name in signature(plain).parameters if name != 'vocab_size'}
     torch.manual_seed(0)
-    slow, fast = plain(VOCAB_SIZE, **arguments).eval(), cached(VOCAB_SIZE, **arguments).eval()
+    slow = plain(VOCAB_SIZE, **arguments).eval()
+    del arguments['dropout']
+    fast = cached(VOCAB_SIZE, **arguments)
     fast.load_state_dict(slow.state_dict())
     other = gpt2(shape).eval()
 
@@ -223,7 +239,7 @@ def sample(new_tokens=24, rounds=5):
     """Tokens per second while the context grows up to 32, 128, 256: the time to read the prompt is taken off."""
     speed = bandwidth()
     # the CPU model has a context of 64; here it gets 256, so that both can hold the same
-    for size, shape in {'cpu': shape_of(import_module(TUNED)) | {'block_size': 256}, 'accelerator': ACCELERATOR}.items():
+    for size, shape in {'cpu': shape_of(TUNED, block_size=256), 'accelerator': ACCELERATOR}.items():
         ways, model = sampling_ways(shape)
         for context in (32, 128, 256):
             prompt = torch.randint(VOCAB_SIZE, (1, context - new_tokens))
@@ -233,13 +249,13 @@ def sample(new_tokens=24, rounds=5):
             row['limit'] = speed / reading_weights(model)
             row |= {'weights_megabytes': reading_weights(model) / 1e6, 'bandwidth_gigabytes_per_second': speed / 1e9}
             row = {name: round(value, 1) for name, value in row.items()}
-            results.keep('sampling', f'{size} {context}', row | made_of(SAMPLER))
+            results.keep('sampling', f'{size} {context}', row | made_of(SAMPLER.path) | here())
             print(size, context, row, flush=True)
 
 
 def attention_variants():
     """MultiHeadAttention of v11 with the middle of forward written otherwise."""
-    module = import_module(TUNED)
+    module = module_of(TUNED)
 
     class Variant(module.MultiHeadAttention):
         def forward(self, x):
@@ -265,7 +281,7 @@ def attention_variants():
 
 def variants():
     """A step of v11 (with dropout, at the CPU size too) beside the same step with one thing changed."""
-    module, shape = import_module(TUNED), report.BASE
+    module, shape = module_of(TUNED), BASE
     filled, one_call = attention_variants()
 
     def with_attention(attention, shape):
@@ -305,34 +321,36 @@ def variants():
         for name, value in seconds.items():
             results.keep('variants', f'{size}: {name}', {
                 'milliseconds': round(1e3 * value, 2), 'ratio': round(value / seconds['as it is'], 3)}
-                         | made_of(TUNED, report.GIVEN))
+                         | made_of_step(TUNED, shape))
             print(f'{size:12s} {name:50s} {1e3 * value:9.2f} ms  {value / seconds["as it is"]:.3f}', flush=True)
 
 
 def memory(folder):
-    """Peak memory of each script: whole runs of the short ones, 20 steps and an evaluation of the others."""
-    for name in [*BEFORE, *RUNGS, TUNED, TRACKED, SAMPLER]:
-        shutil.copy(ROOT / f'{name}.py', folder)
-    shutil.copy(ROOT / 'ci.txt', folder)
+    """Peak memory of each script: whole runs of the short ones, 20 steps and an evaluation of those that train long.
+
+    A script that only explains another (the same code) is left out; the sampler needs what the script below it saves.
+    """
+    by_code = {made_of(rung.path)['code']: rung for rung in reversed(ROOT_LADDER.rungs)}
+    rungs = [rung for rung in ROOT_LADDER.rungs if rung in by_code.values()]
     kept = results.load().get('memory', {})
-    for name in tqdm([*BEFORE, *RUNGS, TUNED, TRACKED, SAMPLER], unit='script'):
-        if kept.get(name, {}).get('code') == results.code_hash(f'{name}.py') and name != TRACKED:  # the sampler needs it
+    shutil.copy(CORPUS, folder)
+    for rung in tqdm(rungs, unit='script'):
+        shutil.copy(rung.file, folder)
+        if kept.get(rung.stem, {}).get('code') == made_of(rung.path)['code'] and rung is not SAMPLER.below:
             continue
-        constants = {} if name in [*BEFORE, SAMPLER] else {'max_iters': 20, 'eval_interval': 20}
-        arguments = ['--prompt', '春江'] if name == SAMPLER else []
-        code = ('import runpy, sys, importlib, json\n'
-                f'sys.argv = [{name!r}] + {arguments!r}\nsys.path.insert(0, ".")\n'
-                f'constants = {constants!r}\n'
-                f'if not constants:\n    runpy.run_path({name + ".py"!r}, run_name="__main__")\n'
-                f'else:\n    module = importlib.import_module({name!r})\n    vars(module).update(constants)\n'
-                '    module.main()\n')
+        short = {name: 20 for name in NOT_IN_A_STEP if rung.number and name in constants_of(rung.source)}
+        arguments = ['--prompt', '春江'] if rung is SAMPLER else []
+        code = (f'import runpy, sys\nsys.argv = [{rung.path!r}] + {arguments!r}\nsys.path.insert(0, ".")\n'
+                f'runpy.run_path({rung.path!r}, run_name="__main__")\n' if not short else
+                f'import sys\nsys.argv = [{rung.path!r}]\nsys.path.insert(0, ".")\nimport {rung.stem} as module\n'
+                f'vars(module).update({short!r})\nmodule.main()\n')
         child = subprocess.Popen([sys.executable, '-c', code], cwd=folder, stdout=subprocess.DEVNULL,
                                  stderr=subprocess.DEVNULL, env=os.environ | {'WANDB_MODE': 'offline'})
         _, status, usage = os.wait4(child.pid, 0)
         if status:
-            sys.exit(f'{name} failed with status {status}')
-        results.keep('memory', name, {'megabytes': round(usage.ru_maxrss / 1024)} | made_of(name))
-        print(f'{name:45s} {usage.ru_maxrss / 1024:7.0f} MB', flush=True)
+            sys.exit(f'{rung.path} failed with status {status}')
+        results.keep('memory', rung.stem, {'megabytes': round(usage.ru_maxrss / 1024)} | made_of(rung.path) | here())
+        print(f'{rung.stem:45s} {usage.ru_maxrss / 1024:7.0f} MB', flush=True)
 
 
 def main():

@@ -1,52 +1,49 @@
-"""Measure the ladder: run the real scripts, keep every number in docs/results.json, write tables and pictures from it.
+"""Run the real scripts, keep every number in docs/results.json, and write documents and pictures from it.
 
-    python tools/measure.py ladder      # bigram, v1 to v10 with 3 seeds, v11 once: about 30 minutes on two cores
-    python tools/measure.py budget      # v1 to v10, one minute of training each
-    python tools/measure.py depth       # v6 to v9 with 1, 3, 6 and 12 layers
-    python tools/measure.py overfit     # v9 and v10, long, on a tenth of the training text
-    python tools/measure.py search      # one hyperparameter of v11 at a time, one minute of training each
-    python tools/measure.py finals      # those that look best or say most, ten minutes each
-    python tools/measure.py inside      # gradients by depth in v6 and v7, attention patterns of v4
-    python tools/measure.py poems       # what the pretrained model writes
-    python tools/measure.py documents   # write tables and pictures again from docs/results.json
+    python tools/measure.py NAME        # an experiment of a ladder.toml: ladder, depth; modern/ladder elsewhere
+    python tools/measure.py inside      # what a ladder looks at inside its models: pages/inside.py
+    python tools/measure.py poems       # what a pretrained model writes
+    python tools/measure.py documents   # write documents and pictures again from docs/results.json
 
-The steps that fit into a time come from tools/bench.py candidates, which must have run before.
-A finished run is not run again unless the code of its script has changed (comments and docstrings do not count).
-To measure everything anew, delete docs/results.json first.
+--help lists the experiments. The steps that fit into a time come from tools/bench.py candidates, which must have run
+before. A finished run is not run again unless the code of its script has changed (comments and docstrings do not
+count). To measure something anew, delete its rows in docs/results.json first.
 Losses are the same on one thread as on two, to rounding: `OMP_NUM_THREADS=1` and two of these at a time use two
 cores best. Speeds are only right when nothing else runs. The pictures need requirements-docs.txt.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import re
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import import_module
 from pathlib import Path
 
-import report
-import results
-import torch
-from results import ROOT, SEEDS, code_hash, key
 from tqdm import tqdm
 
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from kit import documents, pictures, results
+from kit.experiments import EXPERIMENTS, is_kept, jobs_of, made_of
+from kit.files import ROOT, write
+from kit.ladders import LADDERS
+from kit.results import Missing
+from kit.scripts import load, losses, speeds
 
 # Sets module-level constants of a script and runs its main(), as a learner who edits the top of the file would.
 # 'decay' is not a constant of the scripts: it lets the rate fall to zero by a cosine (Loshchilov and Hutter 2017, 3).
 CHILD = '''
-import importlib, json, sys
+import json, sys
 import torch
-script, constants = sys.argv[1], json.loads(sys.argv[2])
-sys.argv = [script]
-module = importlib.import_module(script)
+from kit.scripts import load
+path, constants = sys.argv[1], json.loads(sys.argv[2])
+sys.argv = [path]
+module = load(path)
 if constants.pop('decay', False):
     class DecayedAdamW(torch.optim.AdamW):
         def __init__(self, *args, **options):
@@ -64,120 +61,91 @@ module.main()
 '''
 
 
-def run_script(script, constants, progress=None):
+def run_script(script, constants, progress):
     """What the script prints with those constants; the lines of the curve go to the progress bar as they come."""
-    child = subprocess.Popen([sys.executable, '-u', '-c', CHILD, Path(script).stem, json.dumps(constants)], cwd=ROOT,
+    child = subprocess.Popen([sys.executable, '-u', '-c', CHILD, script, json.dumps(constants)], cwd=ROOT,
                              stdout=subprocess.PIPE, encoding='utf-8')
     lines = []
     for line in child.stdout:
         lines.append(line)
-        if progress is not None and line.startswith('第'):
+        if line.startswith('第'):
             progress.set_postfix_str(f'{Path(script).stem} {line.split("每秒")[0].strip()}')
     if child.wait():
         sys.exit(f'{script} failed with {constants}')
     return ''.join(lines)
 
 
-def train(script, constants, progress=None):
-    """Run one script. Return what it printed, as numbers: the curve, parameters, speed, and whole-process seconds."""
+def train(script, constants, progress):
+    """Run one script. Return what it printed, as numbers: the curve, its speed and size where it tells them."""
     started = time.perf_counter()
     output = run_script(script, constants, progress)
-    curve = re.findall(r'第 +(\d+) 步  训练损失 ([\d.]+)  验证损失 ([\d.]+)  每秒 +([\d,]+) 字', output)
-    return {
-        'curve': [[int(step), float(train), float(val)] for step, train, val, _ in curve],
-        'tokens_per_second': int(curve[-1][3].replace(',', '')),
-        'parameters': int(re.search(r'([\d,]+) (?:个参数|格)', output)[1].replace(',', '')),
-        'seconds': round(time.perf_counter() - started, 1),
-        'code': code_hash(script, constants),
-        'threads': int(os.environ.get('OMP_NUM_THREADS', os.cpu_count())),
-    }
+    row = made_of(script, constants) | {'curve': losses(output)}
+    if speeds(output):
+        row['tokens_per_second'] = speeds(output)[-1]
+    if size := re.search(r'([\d,]+) (?:个参数|格)', output):
+        row['parameters'] = int(size[1].replace(',', ''))
+    return row | {'seconds': round(time.perf_counter() - started, 1),
+                  'threads': int(os.environ.get('OMP_NUM_THREADS', os.cpu_count()))}
 
 
 def measure(jobs):
     """Run what is not yet in docs/results.json, keeping each result as soon as it is there."""
-    runs = results.load()['runs']
-    todo = [job for job in jobs if runs.get(key(*job), {}).get('code') != code_hash(*job)]
-    with tqdm(todo, unit='run') as progress:
+    with tqdm([job for job in jobs if not is_kept(*job)], unit='run') as progress:
         for script, constants in progress:
             progress.set_postfix_str(f'{Path(script).stem} {constants}')
-            results.keep('runs', key(script, constants), train(script, constants, progress))
+            results.keep('runs', results.key(script, constants), train(script, constants, progress))
 
 
-def gradients():
-    """Root mean square of the loss gradient over the parameters of each block, 16 blocks, before any training."""
-    for script in (report.LADDER[6], report.LADDER[7]):
-        module = import_module(Path(script).stem)
-        text = module.read_text(module.data_path, module.train_ratio, module.block_size)
-        tokenizer = module.Tokenizer(text)
-        data = torch.tensor(tokenizer.encode(text[:100_000]))
-        found = []
-        for seed in SEEDS:
-            torch.manual_seed(seed)
-            model = module.BabyGPT(tokenizer.vocab_size, module.block_size, module.n_embd, module.n_head, 16)
-            model(*module.get_batch(data, module.batch_size, module.block_size))[1].backward()
-            found.append([torch.cat([p.grad.flatten() for p in block.parameters()]).square().mean().sqrt().item()
-                          for block in model.blocks])
-        results.keep('gradients', Path(script).stem, {
-            'code': code_hash(script), 'rms_by_block': [float(f'{statistics.mean(block):.3g}')
-                                                        for block in zip(*found, strict=True)]})
+def look_inside(path):
+    for section, look in load(path).MEASURED.items():
+        for name, row in look().items():
+            results.keep(section, name, row)
 
 
-def attention(length=24):
-    """Train v4 with its own settings; keep the weights of its heads on the first poem of the validation text."""
-    script = report.LADDER[4]
-    module = import_module(Path(script).stem)
-    models = []
-
-    class KeptBabyGPT(module.BabyGPT):
-        def __init__(self, *sizes):
-            super().__init__(*sizes)
-            models.append(self)
-    module.BabyGPT = KeptBabyGPT
-    module.main()
-    text = module.read_text(module.data_path, module.train_ratio, module.block_size)
-    poem = text[text.index('\n\n', int(module.train_ratio * len(text))) + 2:][:length]
-    softmax, weights = module.F.softmax, []
-    module.F.softmax = lambda *args, **options: weights.append(softmax(*args, **options)) or weights[-1]
-    with torch.no_grad():
-        models[0].eval()(torch.tensor([module.Tokenizer(text).encode(poem)]))
-    module.F.softmax = softmax
-    results.keep('attention', Path(script).stem, {
-        'code': code_hash(script), 'poem': poem,
-        'weights': [[[round(value, 3) for value in row] for row in head] for head in weights[0][0].tolist()]})
-
-
-def poems():
-    """Let the sampler write with the pretrained model, in a folder without a model.pth."""
-    script = 'babygpt_sample_with_kvcache.py'
+def poems(script, model, options):
+    """Let a sampler write with a pretrained model, in a folder that holds nothing else."""
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(ROOT / script, folder)
-        shutil.copytree(ROOT / 'pretrained', Path(folder, 'pretrained'))
-        for options in ("--prompt 春江 --seed 1", "--prompt 往事 --seed 2", "--prompt '浣溪沙 ' --seed 3 --temperature 0.8"):
-            command = f'python {script} {options} --max_new_tokens 120'
+        for file in (script, model):
+            Path(folder, file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, Path(folder, file))
+        for each in options:
+            command = f'python {script} {each}'
             output = subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=folder, capture_output=True,
                                     encoding='utf-8', check=True).stdout
             poem = output.split('\n\n', 1)[1].rsplit('\n（', 1)[0].rstrip()  # between the notice and the speed
-            results.keep('poems', command, poem)
+            results.keep('poems', command, made_of(script) | {'model': file_hash(ROOT / model), 'text': poem})
+
+
+def file_hash(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def write_documents():
+    """Write every document and picture, say what stands in the way of some, and return whether nothing does."""
+    found = documents.problems(write) + pictures.draw_all()
+    print(*found, sep='\n', end='\n' if found else '')
+    return not found
 
 
 def main():
+    inside = {str(ladder.folder / 'inside'): ladder.folder / 'pages' / 'inside.py' for ladder in LADDERS.values()
+              if (ROOT / ladder.folder / 'pages' / 'inside.py').exists()}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=[*report.EXPERIMENTS, 'inside', 'poems', 'documents'])
+    parser.add_argument('what', choices=[*EXPERIMENTS, *inside, 'poems', 'documents'])
     what = parser.parse_args().what
-    if what == 'inside':
-        gradients()
-        attention()
-    elif what == 'poems':
-        poems()
-    elif what != 'documents':
-        try:
-            jobs = report.EXPERIMENTS[what]()
-        except KeyError as name:
-            sys.exit(f'docs/results.json has no {name}: run `python tools/bench.py candidates` first.')
-        measure(jobs)
-    report.fill_documents()
-    import pictures  # after the numbers are safe: matplotlib may be missing
-    pictures.draw_all()
+    try:
+        if what in inside:
+            look_inside(inside[what])
+        elif what == 'poems':
+            for ladder in LADDERS.values():
+                if 'poems' in ladder.data:
+                    poems(**ladder.data['poems'])
+        elif what != 'documents':
+            measure(jobs_of(what))
+    except Missing as problem:
+        sys.exit(str(problem))
+    if not write_documents() and what == 'documents':
+        sys.exit(1)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,48 @@
+"""Numbers as pages print them: alone, in powers of ten, and as a table of a matrix."""
+
+import numpy as np
+from markupsafe import Markup, escape
+
+
+def number(value, digits=2):
+    """The number with a real minus sign, and no negative zero."""
+    text = f'{float(value):,.{digits}f}'
+    return text.replace('-', '' if not float(text.replace(',', '')) else '−')
+
+
+def power(value):
+    """A very small or large number in powers of ten."""
+    mantissa, exponent = f'{float(value):.1e}'.split('e')
+    return Markup(f'{mantissa} × 10<sup>{number(int(exponent), 0)}</sup>')
+
+
+def table(rows, left=None, top=None, digits=2, heat=False, hidden=False, strike=None):
+    """A matrix as a table, labelled with characters.
+
+    `heat` shades by size, `hidden` blanks the upper right, `strike` says which numbers to cross out.
+    """
+    html = ''
+    if top is not None:
+        corner = '<td></td>' if left is not None else ''
+        html += '<thead><tr>' + corner + ''.join(f'<th scope="col">{escape(label)}</th>' for label in top) + '</tr></thead>'
+    html += '<tbody>'
+    for i, row in enumerate(np.atleast_2d(rows).tolist()):
+        html += '<tr>' + (f'<th scope="row">{escape(left[i])}</th>' if left is not None else '')
+        for j, value in enumerate(row):
+            css = ''
+            if value == float('-inf') or (hidden and j > i):
+                css, text = 'off', '−∞' if value == float('-inf') else '0'
+            else:
+                text = number(value, digits)
+                if heat:
+                    css = f'h{min(9, round(10 * abs(value)))}'
+                if strike is not None and strike[i][j]:
+                    css = 'cut'
+            html += f'<td class="{css}">{text}</td>' if css else f'<td>{text}</td>'
+        html += '</tr>'
+    return Markup(f'<div class="scroll"><table class="matrix">{html}</tbody></table></div>')
+
+
+def crop(rows, size):
+    """The upper left corner of a square matrix."""
+    return [row[:size] for row in rows[:size]]

@@ -1,0 +1,57 @@
+"""What the scripts print when they are really run: docs/samples.json, for the pages."""
+
+import json
+import re
+
+from tqdm import tqdm
+
+from kit.files import DOCS, as_json, read, write
+from kit.ladders import LADDERS
+from kit.scripts import run
+from kit.source import code_hash
+
+SAMPLES = DOCS / 'samples.json'
+PROMPTS, LENGTH = ('春江', '往事'), 102  # a script writes 100 characters after each prompt
+
+
+def sampled():
+    """{rung: 'poems' or 'output'}: the scripts that a ladder.toml wants samples of, and what is kept of each."""
+    return {ladder[name]: kind for ladder in LADDERS.values()
+            for kind, names in ladder.data.get('samples', {}).items() for name in names}
+
+
+def load():
+    return json.loads(read(SAMPLES)) if SAMPLES.exists() else {}
+
+
+def sample(rung):
+    """What is kept of the rung, or of the one that was measured for it; None if it is still to be run."""
+    return load().get(rung.measured.path)
+
+
+def is_kept(rung):
+    """Whether the sample of a script is there, and of the script as it is."""
+    return load().get(rung.path, {}).get('code') == code_hash(rung.source)
+
+
+def first_and_second(output):
+    """The two poems at the end of the output. They hold blank lines themselves, so they are cut by their length."""
+    start = re.search(rf'(?:^第.*\n)*\s*(?={PROMPTS[0]})', output, flags=re.MULTILINE).end()
+    poems = [output[start:start + LENGTH], output[start + LENGTH:].lstrip('\n')[:LENGTH]]
+    for poem, prompt in zip(poems, PROMPTS, strict=True):
+        assert poem.startswith(prompt) and len(poem) == LENGTH, output
+    return poems
+
+
+def collect():
+    """Run each script whose code has changed since its sample was taken, and keep the sample at once."""
+    with tqdm([rung for rung in sampled() if not is_kept(rung)], unit='run') as todo:
+        for rung in todo:
+            todo.set_postfix_str(rung.path)
+            result = run(rung.file, timeout=None)
+            if result.returncode:
+                raise SystemExit(result.stderr)
+            kind = sampled()[rung]
+            found = {'poems': first_and_second(result.stdout)} if kind == 'poems' else {'output': result.stdout}
+            kept = load() | {rung.path: {'code': code_hash(rung.source)} | found}
+            write(SAMPLES, as_json(kept))

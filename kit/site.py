@@ -1,0 +1,199 @@
+"""The pages of every ladder that has a folder pages/: its texts in the layout of kit/templates, as files of docs/."""
+
+import ast
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+import jinja2
+
+from kit import examples, formats, results, samples, summaries, svg
+from kit.diff import Diff, Listing, Note
+from kit.experiments import mean, settings_of, spread
+from kit.files import DOCS, ROOT, read
+from kit.highlight import highlight, segments
+from kit.ladders import LADDERS, Rung
+from kit.scripts import load
+
+TEMPLATES = ROOT / 'kit' / 'templates'
+LANGUAGES = {'zh': 'zh-CN', 'en': 'en'}
+ORIGINAL = 'zh'  # its pages lie in the ladder's folder of docs/, those of the others in folders there
+CURVE = {'zh': ('验证损失随步数的变化', '步数'), 'en': ('Validation loss over the steps', 'steps')}
+
+
+class Page:
+    """The page of a rung, or the index of its ladder. `stage`: before the first numbered rung, on the ladder, or after."""
+
+    def __init__(self, ladder, rung=None, stage=None):
+        self.ladder, self.rung, self.stage = ladder, rung, stage
+        self.name = rung.page if rung else 'index'
+        self.number = rung and rung.number
+        self.title = rung.title if rung else ladder.data['title']
+        self.line = rung.line if rung else {}
+
+
+@cache
+def pages_of(ladder):
+    """The pages of a ladder in the order in which they are read; none where it has no folder for their texts."""
+    if not (ladder.pages / ORIGINAL).is_dir():
+        return []
+    pages, stage = [Page(ladder)], 'before'
+    for rung in ladder.rungs:
+        stage = 'on' if rung.number else 'before' if stage == 'before' else 'after'
+        if rung.page:
+            pages.append(Page(ladder, rung, stage))
+    return pages
+
+
+@cache
+def drawings_of(ladder):
+    """The module that draws what is special about a ladder, or None."""
+    file = ladder.pages / 'drawings.py'
+    return load(file) if file.exists() else None
+
+
+@cache
+def test_source(test):
+    """(file, name, its lines as pieces) of a test, which must exist; `test` is 'tests/test_file.py::test_name'."""
+    path, name = test.split('::')
+    text = read(path) if (ROOT / path).exists() else ''
+    found = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == name]
+    if not found:
+        raise SystemExit(f'{path} has no test {name}.')
+    start = min([found[0].lineno, *(each.lineno for each in found[0].decorator_list)]) - 1
+    lines = highlight('\n'.join(text.split('\n')[start:found[0].end_lineno]))
+    return Path(path).name, name, [segments(line) for line in lines]
+
+
+class Edition:
+    """A page in one language: what its template may use."""
+
+    def __init__(self, page, language, environment):
+        self.page, self.language, self.environment, self.notes = page, language, environment, []
+        self.layout = environment.get_template('diff.html').make_module({'lang': language})
+        self.folder = folder_of(page.ladder, language)
+        self.example, self.drawings = examples.example(page.ladder, page.name), drawings_of(page.ladder)
+        self.say = self.drawings.SAY[language] if self.drawings else {}
+
+    def rung(self, name):
+        """A rung by the name of its page or script; one of another ladder with that ladder's name before it: root/v12."""
+        if isinstance(name, Rung):
+            return name
+        *ladder, own = name.split('/')
+        ladder = LADDERS[ladder[0]] if ladder else self.page.ladder
+        found = [rung for rung in ladder.rungs if own in (rung.page, str(rung))]
+        if not found:
+            raise SystemExit(f'The ladder {ladder.name} has no rung {own}.')
+        return found[0]
+
+    def label(self, rung):
+        """What a rung is called where there is little room."""
+        return rung.short.get(self.language, str(rung))
+
+    def note(self, key, caller):
+        """{% call note('piece of code') %}…{% endcall %}: a margin note for the changed line with that piece."""
+        self.notes.append(Note(key, caller().strip()))
+        return ''
+
+    def take_notes(self):
+        notes, self.notes = self.notes, []
+        return notes
+
+    def diff(self):
+        """The diff of this rung with the one below; the notes made so far stand beside it."""
+        made = Diff(self.page.rung.below.source, self.page.rung.source, self.take_notes())
+        return {'html': self.layout.hunks(made.hunks, True), 'added': made.added, 'removed': made.removed}
+
+    def listing(self, name):
+        """A whole script; the notes made so far stand beside it."""
+        return self.layout.hunks(Listing(self.rung(name).source, self.take_notes()).hunks, False)
+
+    def tests(self):
+        """(file, name, highlighted source) of the tests of what is true from this rung on."""
+        for file, name, lines in map(test_source, self.page.rung.tests):
+            yield file, name, self.layout.source(lines)
+
+    def compared(self):
+        """The rung below where it has numbers of its own to show beside those of this one, or None."""
+        rung = self.page.rung
+        below = rung and rung.below
+        return below if below and rung.measured != below and summaries.is_measured(below) else None
+
+    def to(self, path):
+        """The way from this page to a path in docs/."""
+        return Path(os.path.relpath(DOCS / path, self.folder)).as_posix()
+
+    def curve(self):
+        """The validation loss over the steps, and that of the rung below where it has one of its own."""
+        rung, below = self.page.rung, self.compared()
+        own, lines = summaries.mean_curve(rung), []
+        name = self.label(rung) if rung.measured == rung else f'{self.label(rung.measured)} = {self.label(rung)}'
+        if below and below.data.get('level'):
+            lines = [(self.label(below), [(step, summaries.mean_validation(below)) for step in (own[0][0], own[-1][0])], 'old')]
+        elif below:
+            lines = [(self.label(below), summaries.mean_curve(below), 'old')]
+        return svg.curves([*lines, (name, own, 'own')], *CURVE[self.language])
+
+    def loss_rows(self):
+        """Measured numbers of the rung below and of this one."""
+        for rung in filter(None, (self.compared(), self.page.rung)):
+            runs = summaries.measured_runs(rung)
+            yield {'name': self.label(rung), 'own': rung == self.page.rung, 'parameters': runs[0]['parameters'],
+                   'seeds': len(runs), 'speed': runs[0]['tokens_per_second'],
+                   'train': spread(summaries.training(rung)), 'val': spread(summaries.validation(rung))}
+
+    def flow(self):
+        return self.drawings.flow(self.page.number, self.say, self.example) if self.drawings else []
+
+    def variables(self):
+        page, language, pages = self.page, self.language, pages_of(self.page.ladder)
+        place = pages.index(page)
+        other = next(each for each in LANGUAGES if each != language)
+        return {
+            'page': page, 'pages': pages, 'lang': language, 'code_lang': LANGUAGES[language],
+            'previous': pages[place - 1] if place else None, 'next': pages[place + 1] if place + 1 < len(pages) else None,
+            'to': self.to, 'label': self.label, 'other': self.to(folder_of(page.ladder, other) / f'{page.name}.html'),
+            'home': self.to(Path('' if language == ORIGINAL else language, 'index.html')),
+            'title': page.title[language], 'line': page.line.get(language),
+            'note': self.note, 'diff': self.diff, 'listing': self.listing, 'flow': self.flow, 'curve': self.curve,
+            'loss_rows': self.loss_rows, 'compared': self.compared(), 'tests': self.tests,
+            'measured': summaries.is_measured, 'mean': lambda name: summaries.mean_validation(self.rung(name)),
+            'spread': lambda name: spread(summaries.validation(self.rung(name))),
+            'sampled': samples.sampled(), 'sample': lambda name: samples.sample(self.rung(name)),
+            'results': results.load(),
+            'settings': lambda name: settings_of(name if page.ladder.name == 'root' else f'{page.ladder.name}/{name}'),
+            'check': results.check, 'n': formats.number, 'power': formats.power, 'table': formats.table, 'crop': formats.crop,
+            'abs': abs, 'min': min, 'svg': svg, 'drawings': self.drawings, 'say': self.say,
+            'ex': self.example} | examples.example(page.ladder, 'shared')
+
+    def html(self):
+        try:
+            html = self.environment.get_template(f'{self.language}/{self.page.name}.html').render(self.variables())
+        except jinja2.TemplateNotFound as missing:
+            raise SystemExit(f'{self.page.ladder.pages} has no {missing}.') from None
+        if self.notes:
+            raise SystemExit(f'{self.page.name}: notes, but no code that they could stand beside.')
+        parts = re.split('(<pre.*?</pre>)', html, flags=re.DOTALL)
+        parts[::2] = [re.sub(r'\s*\n\s*', '\n', part) for part in parts[::2]]  # blank lines count only in <pre>
+        return ''.join(parts).strip() + '\n'
+
+
+def folder_of(ladder, language):
+    """Where the pages of a ladder are in a language."""
+    return DOCS / ladder.folder / ('' if language == ORIGINAL else language)
+
+
+def contents():
+    """{path: content} of every file of the site."""
+    files = {DOCS / name: (TEMPLATES / name).read_text(encoding='utf-8') for name in ('style.css', 'script.js')}
+    for ladder in LADDERS.values():
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader([ladder.pages, TEMPLATES]), autoescape=True,
+            undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        environment.filters['average'] = mean
+        for page in pages_of(ladder):
+            for language in LANGUAGES:
+                file = folder_of(ladder, language) / f'{page.name}.html'
+                files[file] = Edition(page, language, environment).html()
+    return files

@@ -1,0 +1,40 @@
+"""The losses of a rung over its seeds: at the end of training, and along the way."""
+
+import statistics
+
+from kit.experiments import seeds_of
+
+
+def is_measured(rung):
+    """Whether a run of the rung is kept, or of the one that was measured for it."""
+    return bool(seeds_of(rung.measured))
+
+
+def measured_runs(rung):
+    """The runs of a rung, one for each seed. A page that asks for them needs them."""
+    runs = seeds_of(rung.measured)
+    if not runs:
+        raise SystemExit(f'docs/results.json has no run of {rung.measured.path}.')
+    return runs
+
+
+def training(rung):
+    """[training loss at the end, for each seed]"""
+    return [run['curve'][-1][1] for run in measured_runs(rung)]
+
+
+def validation(rung):
+    """[validation loss at the end, for each seed]"""
+    return [run['curve'][-1][2] for run in measured_runs(rung)]
+
+
+def mean_validation(rung):
+    """The validation loss at the end, averaged over the seeds."""
+    return statistics.mean(validation(rung))
+
+
+def mean_curve(rung):
+    """[(step, validation loss averaged over the seeds)], without the untrained start."""
+    curves = [run['curve'] for run in measured_runs(rung)]
+    assert len({tuple(step for step, *_ in curve) for curve in curves}) == 1
+    return [(points[0][0], statistics.mean(point[2] for point in points)) for points in zip(*curves, strict=True)][1:]

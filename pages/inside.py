@@ -1,0 +1,59 @@
+"""What is looked at inside the models of this ladder: MEASURED, {section of docs/results.json: function}.
+
+Each function returns {name of the script: what was found, and the code it was found with}.
+"""
+
+import torch
+
+from kit.experiments import made_of, mean
+from kit.ladders import LADDERS
+from kit.scripts import load, module_of
+
+LADDER = LADDERS['root']
+
+
+def gradients(blocks=16, seeds=(1337, 1338, 1339)):
+    """Root mean square of the loss gradient over the parameters of each block of v6 and v7, before any training."""
+    found = {}
+    for rung in (LADDER['v6'], LADDER['v7']):
+        module, by_seed = module_of(rung), []
+        text = module.read_text(module.data_path, module.train_ratio, module.block_size)
+        tokenizer = module.Tokenizer(text)
+        data = torch.tensor(tokenizer.encode(text[:100_000]))
+        for seed in seeds:
+            torch.manual_seed(seed)
+            model = module.BabyGPT(tokenizer.vocab_size, module.block_size, module.n_embd, module.n_head, blocks)
+            model(*module.get_batch(data, module.batch_size, module.block_size))[1].backward()
+            by_seed.append([torch.cat([p.grad.flatten() for p in block.parameters()]).square().mean().sqrt().item()
+                            for block in model.blocks])
+        found[rung.stem] = made_of(rung.path) | {
+            'rms_by_block': [float(f'{mean(block):.3g}') for block in zip(*by_seed, strict=True)]}
+    return found
+
+
+def attention(length=24):
+    """Train v4 with its own settings; the weights of its heads on the first poem of the validation text."""
+    rung, models, weights = LADDER['v4'], [], []
+    module = load(rung.path)  # one of our own: it is changed below
+
+    class KeptBabyGPT(module.BabyGPT):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            models.append(self)
+    module.BabyGPT = KeptBabyGPT
+    module.main()
+    text = module.read_text(module.data_path, module.train_ratio, module.block_size)
+    poem = text[text.index('\n\n', int(module.train_ratio * len(text))) + 2:][:length]
+    softmax = module.F.softmax
+    module.F.softmax = lambda *args, **options: weights.append(softmax(*args, **options)) or weights[-1]
+    try:
+        with torch.no_grad():
+            models[0].eval()(torch.tensor([module.Tokenizer(text).encode(poem)]))
+    finally:
+        module.F.softmax = softmax
+    return {rung.stem: made_of(rung.path) | {
+        'poem': poem,
+        'weights': [[[round(value, 3) for value in row] for row in head] for head in weights[0][0].tolist()]}}
+
+
+MEASURED = {'gradients': gradients, 'attention': attention}

@@ -1,0 +1,51 @@
+"""Parts of a model by where they stand on its rung, and what goes into them."""
+
+import torch
+
+from kit.ladders import LADDERS
+
+SIZES = LADDERS['root'].contract['sizes']
+BLOCK_SIZE = SIZES['block_size']
+HEAD_SIZE = SIZES['n_embd'] // SIZES['n_head']
+
+
+def random_ids(batch, time, seed=1, vocab_size=SIZES['vocab_size']):
+    return torch.randint(vocab_size, (batch, time), generator=torch.Generator().manual_seed(seed))
+
+
+def noise(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def attention_of(model):
+    return model.sa if hasattr(model, 'sa') else model.blocks[0].sa
+
+
+def feed_forward_of(model):
+    return model.ffwd if hasattr(model, 'ffwd') else model.blocks[0].ffwd
+
+
+def layers_of(ffwd):
+    """The linear layers of a feed-forward network, in order."""
+    return [layer for layer in ffwd.net if hasattr(layer, 'weight')]
+
+
+def split(x, heads):
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge(x):
+    return x.transpose(1, 2).flatten(2)
+
+
+def zero(*parameters):
+    """Set parameters to zero; None stands for a bias that is not there."""
+    with torch.no_grad():
+        for parameter in parameters:
+            if parameter is not None:
+                parameter.zero_()
+
+
+def zero_sublayers(block):
+    """Zero what each sublayer computes: the value matrix kills attention, all weights the feed-forward part."""
+    zero(*block.sa.parameters(), *block.ffwd.parameters())

@@ -1,0 +1,53 @@
+"""Means and spreads, the constants of scripts, and the numbers of steps that hang on timings."""
+
+import json
+
+import pytest
+
+from kit import results
+from kit.experiments import Experiment, apart, clearly_below, deviation, own_constants, spread
+from kit.ladders import LADDERS, RUNGS
+from kit.results import Missing
+
+
+def test_mean_and_spread():
+    assert spread([1.0, 3.0]) == '2.000 ± 1.414'
+    assert spread([2.0]) == '2.000' and deviation([2.0]) == 0
+
+
+def test_how_far_apart_two_means_lie():
+    assert apart([2.0, 4.0], [1.0, 1.0]) == pytest.approx(2.0)  # 2 apart, and the standard error is 1
+    assert apart([1.0, 1.0], [2.0, 4.0]) == pytest.approx(-2.0)
+    assert clearly_below([1.0, 1.1, 1.2], [2.0, 2.1, 2.2])
+    assert not clearly_below([1.0, 1.5, 2.0], [2.1, 2.6, 3.1])  # no overlap, and yet perhaps an accident
+
+
+def test_constants_of_a_script():
+    class Rung:
+        source = 'import torch\n\ndevice = torch.device()\non_cpu = device == 1\nwide = 8 if on_cpu else 64\nhalf = wide / 2\n'
+    assert own_constants(Rung, on_cpu=True) == {'on_cpu': True, 'wide': 8, 'half': 4}
+    assert own_constants(Rung, on_cpu=False)['half'] == 32
+    assert own_constants(Rung, wide=10) == {'wide': 10, 'half': 5}
+
+
+@pytest.mark.parametrize('rung', [rung for rung in RUNGS if rung.number])
+def test_a_script_has_the_constants_that_experiments_change(rung):
+    for data in rung.ladder.data.get('experiments', []):
+        if str(rung) in data['rungs']:
+            changed = set(data.get('constants', {})).union(*data.get('changes', [])) - {'decay'}
+            assert changed <= set(own_constants(rung, on_cpu=True))
+
+
+def test_steps_hang_on_timings(tmp_path, monkeypatch):
+    ladder = LADDERS['root']
+    rung = next(rung for rung in ladder.rungs if rung.number)
+    monkeypatch.setattr(results, 'RESULTS', tmp_path / 'results.json')
+    timed = Experiment(ladder, 'timed', [str(rung)], constants={'n_embd': 8}, changes=[{}, {'n_embd': 16}], steps=1000)
+    with pytest.raises(Missing, match=r'bench\.py candidates'):
+        timed.jobs()
+    rows = {f'{rung.path} {{"n_embd": {size}}}': {'milliseconds': 5.0 * ratio, 'ratio': ratio} for size, ratio in
+            ((8, 1.0), (16, 4.0))}
+    results.RESULTS.write_text(json.dumps({'candidates': rows}), encoding='utf-8')
+    assert [constants['max_iters'] for _, constants in timed.jobs()] == [1000, 250]
+    minute = Experiment(ladder, 'minute', [str(rung)], constants={'n_embd': 16}, seconds=60)
+    assert [constants['max_iters'] for _, constants in minute.jobs()] == [3000]

@@ -1,0 +1,147 @@
+"""The kit's house rules: imports run one way, each module says what it is for, and a new ladder is only data."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from kit.files import ROOT, read
+from kit.scripts import clean_environment
+from kit.source import significant
+
+TABLE = re.findall(r'^\| `(\w+)` \| (.+) \|$', read('kit/README.md'), flags=re.MULTILINE)
+MODULES = [name for name, _ in TABLE]
+
+
+def imported(path):
+    """What a Python file imports, as dotted names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def test_every_module_is_in_the_table():
+    assert sorted(MODULES) == sorted(path.stem for path in (ROOT / 'kit').glob('*.py') if path.stem != '__init__')
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_modules_import_only_those_above_them(name):
+    used = {match[1] for dotted in imported(ROOT / 'kit' / f'{name}.py') if (match := re.match(r'kit\.(\w+)', dotted))}
+    assert used <= set(MODULES[:MODULES.index(name)])
+    assert not [dotted for dotted in imported(ROOT / 'kit' / f'{name}.py') if re.match('tests|tools', dotted)]
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_modules_name_no_rung(name):
+    """What is true of one ladder only stands in its own folder."""
+    assert not re.findall(r"babygpt_\w+|['\"]v\d+['\"]", significant(read(f'kit/{name}.py')))
+
+
+def test_commands_and_tests_do_not_import_each_other():
+    names = {path.stem for folder in ('tests', 'tools') for path in (ROOT / folder).rglob('*.py')}
+    for folder in ('tests', 'tools'):
+        for path in (ROOT / folder).rglob('*.py'):
+            used = {dotted.split('.')[0] for dotted in imported(path)} & names
+            assert not used, (path, used)
+
+
+# A made-up ladder of two rungs
+
+ONE = '''"""一遍。
+
+运行：python toy/toy_v1.py
+"""
+
+times = 1  # 几遍
+
+
+def main():
+    for _ in range(times):
+        print('春江')
+
+
+if __name__ == '__main__':
+    main()
+'''
+TWO = ONE.replace('一遍。', '两遍。').replace('toy/toy_v1.py\n', 'toy/toy_v2_twice.py\n'
+                                              '对照：git diff --no-index toy/toy_v1.py toy/toy_v2_twice.py\n')
+TWO = TWO.replace('times = 1', 'times = 2')
+LADDER = '''
+name = "toy"
+
+[[rungs]]
+path = "toy/toy_v1.py"
+
+[[rungs]]
+path = "toy/toy_v2_twice.py"
+below = "toy/toy_v1.py"
+changes = "~times"
+
+[rungs.practice]
+name = "两遍"
+task = "打印两遍。"
+truth = "打印两遍。"
+'''
+CONCEPTS = '''
+import pytest
+from kit.ladders import LADDERS
+from kit.scripts import module_of
+
+@pytest.mark.idea('打印两遍')
+@pytest.mark.parametrize('rung, expected', [(rung, rung.reached('v2')) for rung in LADDERS['toy'].numbered])
+def test_twice(rung, expected, capsys):
+    module_of(rung).main()
+    assert (capsys.readouterr().out.count('春江') == 2) == expected, '没有打印两遍。'
+'''
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A copy of the repository, as far as its ladders need it, with a new one in it."""
+    for name in ('kit', 'tests', 'tools'):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
+    for path in (*ROOT.glob('*.py'), *ROOT.glob('*.toml'), *ROOT.glob('*/ladder.toml'), *ROOT.glob('*/*_v*.py')):
+        (tmp_path / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / path.relative_to(ROOT))
+    files = {'toy/toy_v1.py': ONE, 'toy/toy_v2_twice.py': TWO, 'toy/ladder.toml': LADDER,
+             'tests/toy/test_concepts.py': CONCEPTS}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding='utf-8')
+    return tmp_path
+
+
+def run_pytest(house, *options):
+    return subprocess.run([sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-n', '0', *options], cwd=house,
+                          capture_output=True, encoding='utf-8', check=False, env=clean_environment())
+
+
+def test_a_new_ladder_is_tested_by_the_shared_tests(house):
+    """They all pass, each applies to it, and they fail when its data does not hold."""
+    tests = ['tests/test_contract.py', 'tests/test_diffs.py', 'tests/test_practice.py', 'tests/toy', '-k', 'toy']
+    result = run_pytest(house, *tests, '-vv')
+    assert result.returncode == 0, result.stdout
+    for name in ('importing_trains_nothing[toy/v1]', 'only_the_concept_changes[toy/v2]', 'in_the_list[toy]',
+                 'marks_and_no_answer[toy/v2]', 'twice[toy/v1-False]'):
+        assert name in result.stdout, result.stdout
+    script = house / 'toy/toy_v2_twice.py'
+    script.write_text(TWO.replace("print('春江')", "print('往事')"), encoding='utf-8')
+    result = run_pytest(house, *tests)
+    assert 'test_only_the_concept_changes[toy/v2]' in result.stdout and 'test_twice[toy/v2-True]' in result.stdout
+
+
+def test_a_new_ladder_has_practice_files_and_a_judge(house):
+    written = subprocess.run([sys.executable, 'tools/practice.py', 'toy/2'], cwd=house, capture_output=True, check=True,
+                             encoding='utf-8', env=clean_environment()).stdout
+    assert 'my_v2.py' in written and '1 处' in written
+    judged = run_pytest(house, 'tests', '--rung', 'toy/2', '--mine', 'my_v2.py')
+    assert judged.returncode == 1 and '没有打印两遍。' in judged.stdout, judged.stdout + judged.stderr
+    (house / 'my_v2.py').write_text(TWO, encoding='utf-8')
+    judged = run_pytest(house, 'tests', '--rung', 'toy/2', '--mine', 'my_v2.py')
+    assert judged.returncode == 0 and '不成立 0 项' in judged.stdout, judged.stdout + judged.stderr

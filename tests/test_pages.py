@@ -1,0 +1,314 @@
+"""The pages in docs/: they are what is built from the scripts and numbers as they are, and they work in a browser."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlparse
+
+import pytest
+
+from kit import diff, examples, results, samples, site
+from kit.files import DOCS, ROOT
+from kit.ladders import LADDERS
+
+EDITIONS = {language: [(site.folder_of(ladder, language) / page.name).relative_to(DOCS).as_posix()
+                       for ladder in LADDERS.values() for page in site.pages_of(ladder)] for language in site.LANGUAGES}
+PAGES = [name for names in EDITIONS.values() for name in names]
+PAIRS = list(zip(*EDITIONS.values(), strict=True))
+CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
+DRIVER = shutil.which('chromedriver')
+
+
+class Parsed(HTMLParser):
+    """What a page links to and what can be linked to in it."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.ids, self.links, self.headings, self.tags = [], [], [], []
+        self.text = (DOCS / f'{name}.html').read_text(encoding='utf-8')
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.tags.append((tag, found))
+        if 'id' in found:
+            self.ids.append(found['id'])
+        self.links += [found[name] for name in ('href', 'src') if name in found]
+        if re.fullmatch('h[1-6]', tag):
+            self.headings.append(int(tag[1]))
+
+
+BUILD = """
+import json, sys
+from kit import site
+print(json.dumps({str(path): text for path, text in site.contents().items()}))
+assert 'torch' not in sys.modules, 'a page hangs on what is computed while it is built'
+"""
+
+
+def test_the_committed_pages_are_what_is_built():
+    """In a process of its own, as on the command line: what other tests left in this one must not tell."""
+    result = subprocess.run([sys.executable, '-c', BUILD], cwd=ROOT, capture_output=True, encoding='utf-8', check=False)
+    assert result.returncode == 0, result.stderr
+    built = json.loads(result.stdout)
+    for path, text in built.items():
+        assert Path(path).read_text(encoding='utf-8') == text, f'{path} is stale: run python tools/walkthrough.py'
+    assert {str(path) for path in DOCS.rglob('*.html')} == {path for path in built if path.endswith('.html')}
+
+
+def assert_same(kept, computed, where):
+    if isinstance(kept, dict):
+        assert kept.keys() == computed.keys(), where
+        for key in kept:
+            assert_same(kept[key], computed[key], f'{where}, {key}')
+    elif isinstance(kept, list):
+        assert len(kept) == len(computed), where
+        for pair in zip(kept, computed, strict=True):
+            assert_same(*pair, where)
+    else:
+        computed = pytest.approx(computed, rel=1e-3, abs=1e-6) if isinstance(computed, float) else computed
+        assert kept == computed, f'{where}: run python tools/walkthrough.py examples'
+
+
+def test_examples_are_what_the_scripts_compute():
+    """Up to the last digits, which are the processor's own."""
+    kept = examples.load()
+    computed = {name: examples.compute(ladder) for name, ladder in LADDERS.items()}
+    assert kept.keys() == {name for name, found in computed.items() if found}
+    for name, found in kept.items():
+        assert_same(found, computed[name], name)
+
+
+def test_samples_are_of_the_scripts_as_they_are():
+    for rung in samples.sampled():
+        assert samples.is_kept(rung), f'{rung.path}: run python tools/walkthrough.py samples'
+    assert set(samples.load()) == {rung.path for rung in samples.sampled()}
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_links_lead_somewhere_and_nothing_comes_from_outside(name):
+    page = Parsed(name)
+    assert len(page.ids) == len(set(page.ids))
+    for link in page.links:
+        if link == 'data:,':  # no icon
+            continue
+        target, anchor = urldefrag(link)
+        assert not urlparse(link).scheme and not link.startswith('/'), link
+        path = (DOCS / f'{name}.html').parent / unquote(target) if target else DOCS / f'{name}.html'
+        assert path.exists(), link
+        if anchor:
+            assert anchor in Parsed(str(path.resolve().relative_to(DOCS)).removesuffix('.html')).ids, link
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_headings_and_drawings_can_be_read_aloud(name):
+    page = Parsed(name)
+    assert page.headings.count(1) == 1 and page.headings[0] == 1
+    assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    for tag, attributes in page.tags:
+        if tag == 'svg' and 'aria-hidden' not in attributes:
+            assert attributes['aria-label'] and attributes['role'] in ('img', 'group')
+
+
+@pytest.mark.parametrize('names', PAIRS)
+def test_both_editions_have_the_same_parts(names):
+    zh, en = map(Parsed, names)
+    assert zh.ids == en.ids and zh.headings == en.headings
+    for tag in ('svg', 'table', 'aside', 'math', 'details', 'li', 'pre'):
+        assert [t for t, _ in zh.tags].count(tag) == [t for t, _ in en.tags].count(tag), tag
+    name = Path(names[0]).name
+    assert f'en/{name}.html' in zh.links and f'../{name}.html' in en.links
+
+
+TOY = {
+    'ladder.toml': 'name = "root"\nrungs = []\n',
+    'toy/ladder.toml': """
+name = "toy"
+title = {zh = "玩具", en = "A toy"}
+[[rungs]]
+path = "toy/toy_v1.py"
+title = {zh = "一", en = "One"}
+line = {zh = "一步", en = "a step"}
+[[rungs]]
+path = "toy/toy_v2_twice.py"
+below = "toy/toy_v1.py"
+title = {zh = "二", en = "Two"}
+line = {zh = "两步", en = "two steps"}
+""",
+    'toy/toy_v1.py': '"""One."""\nx = 1\ny = 2\n',
+    'toy/toy_v2_twice.py': '"""Two."""\nx = 1\ny = 2 * x\n',
+    'toy/pages/examples.py': "EXAMPLES = {'v2': lambda: {'third': 1 / 3}}\n",
+    'toy/pages/{}/index.html': "{% extends 'base.html' %}{% block main %}{% from 'macros.html' import ladder with context %}"
+                               '{{ ladder(0, 1, lang) }}{% endblock %}',
+    'toy/pages/{}/v1.html': "{% extends 'page.html' %}{% block text %}{{ listing('v1') }}{% endblock %}",
+    'toy/pages/{}/v2.html': "{% extends 'rung.html' %}{% block example %}{{ n(ex.third) }}{% endblock %}"
+                            "{% block notes %}{% call note('y = ') %}NOTED{% endcall %}{% endblock %}"}
+
+
+def test_another_ladder_needs_nothing_but_its_own_files(tmp_path):
+    """Nor numbers, samples and drawings, as long as it has none."""
+    for name in ('kit', 'tools'):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name, text in TOY.items():
+        for path in {tmp_path / name.format(language) for language in site.LANGUAGES}:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding='utf-8')
+    for what in ('examples', 'pages'):
+        subprocess.run([sys.executable, 'tools/walkthrough.py', what], cwd=tmp_path, check=True)
+    docs = tmp_path / 'docs'
+    assert {path.relative_to(docs).as_posix() for path in docs.rglob('*.html')} == {
+        f'toy/{folder}{name}.html' for folder in ('', 'en/') for name in ('index', 'v1', 'v2')}
+    for folder, up in (('toy', '..'), ('toy/en', '../..')):
+        text = (docs / folder / 'v2.html').read_text(encoding='utf-8')
+        assert f'href="{up}/style.css"' in text and 'href="v1.html"' in text and '0.33' in text and 'NOTED' in text
+        assert re.search('<mark> \\* x</mark>', re.sub('</?span[^>]*>', '', text))
+        assert 'id="loss"' not in text and 'id="sample"' not in text and 'id="flow"' not in text
+
+
+def test_a_note_without_its_line_stops_the_build():
+    old, new = 'a = 1\nb = 2\n', 'a = 1\nb = 3\n'
+    [hunk] = diff.Diff(old, new, [diff.Note('b = 3', 'here')]).hunks
+    assert [note.text for note in hunk.notes] == ['here']
+    for key in ('a = 1', 'c = 1'):
+        with pytest.raises(SystemExit, match='lost its hunk'):
+            diff.Diff(old, new, [diff.Note(key, 'here')])
+    with pytest.raises(SystemExit, match='lost its line'):
+        diff.Listing(old, [diff.Note('c = 1', 'here')])
+
+
+def test_a_claim_that_is_false_and_a_test_that_is_gone_stop_the_build():
+    with pytest.raises(results.Untrue, match='the claim'):
+        results.check(False, 'the claim')
+    for file in ('test_pages', 'test_that_was_moved'):
+        with pytest.raises(SystemExit, match='has no test'):
+            site.test_source(f'tests/{file}.py::test_that_was_renamed')
+
+
+def test_changed_words_are_marked():
+    line = 'x = x + self.sa(x)'
+    old, new = diff.changed_words('x = self.sa(x)', line)
+    assert not old and ''.join(line[i] for i in sorted(new)).strip() == 'x +'
+
+
+# In a browser
+
+@pytest.fixture(scope='module')
+def browser():
+    if not (CHROMIUM and DRIVER):
+        (pytest.fail if os.environ.get('REQUIRE_BROWSER') else pytest.skip)('needs Chromium: apt-get install chromium chromium-driver')
+    from selenium import webdriver
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ('headless=new', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run',
+                     'disable-background-networking', 'disable-component-update', 'disable-sync'):
+        options.add_argument(f'--{argument}')
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(120)
+    yield driver
+    driver.quit()
+
+
+def width(browser, pixels):
+    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {
+        'width': pixels, 'height': 800, 'deviceScaleFactor': 1, 'mobile': pixels < 600})
+
+
+def visit(browser, name):
+    browser.get((DOCS / f'{name}.html').as_uri())
+
+
+def wait_for(browser, address):
+    from selenium.webdriver.support.ui import WebDriverWait
+    WebDriverWait(browser, 60).until(lambda driver: driver.current_url == address.as_uri())
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize('name', PAGES)
+def test_page_opens_clean_from_the_disk_and_fits_a_phone(browser, name):
+    browser.get_log('performance'), browser.get_log('browser')
+    for pixels in (1280, 360):
+        width(browser, pixels)
+        visit(browser, name)
+        for view in ('unified', 'split'):
+            browser.execute_script('document.querySelectorAll(`[data-set=${arguments[0]}]`).forEach(b => b.click())', view)
+            browser.execute_script('document.querySelectorAll("details").forEach(d => d.open = true)')
+            wide = browser.execute_script('return document.documentElement.scrollWidth')  # innerWidth would grow too
+            assert wide <= pixels, (wide, view)
+            cut = browser.execute_script(
+                'return [...document.querySelectorAll(".line code")].filter(c => c.scrollWidth > c.clientWidth + 8).length')
+            assert not cut, (pixels, view)
+        browser.execute_script('localStorage.clear()')
+    assert browser.get_log('browser') == []
+    messages = [json.loads(entry['message'])['message'] for entry in browser.get_log('performance')]
+    requests = [message['params']['request']['url'] for message in messages
+                if message['method'] == 'Network.requestWillBeSent']
+    assert requests and all(url.startswith(('file:', 'data:')) for url in requests)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize('ladder', [name for name, ladder in LADDERS.items() if site.pages_of(ladder)])
+@pytest.mark.parametrize('language', site.LANGUAGES)
+def test_arrow_keys_walk_through_all_pages_and_back(browser, ladder, language):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    width(browser, 1280)
+    folder, pages = site.folder_of(LADDERS[ladder], language), site.pages_of(LADDERS[ladder])
+    addresses = [folder / f'{page.name}.html' for page in pages]
+    browser.get(addresses[0].as_uri())
+    for key, order in ((Keys.ARROW_RIGHT, addresses), (Keys.ARROW_LEFT, addresses[::-1])):
+        for address in [*order[1:], order[-1]]:  # at the end a key does nothing
+            browser.find_element(By.TAG_NAME, 'body').send_keys(key)
+            wait_for(browser, address)
+
+
+@pytest.mark.browser
+def test_the_switch_lays_out_the_diff_and_is_remembered(browser):
+    from selenium.webdriver.common.by import By
+    width(browser, 1280)
+    visit(browser, 'v7')
+
+    def sides():
+        """Where the first changed pair of lines stands: (left edges, tops)."""
+        return browser.execute_script("""
+            const pair = [...document.querySelectorAll('.change')].find(p => p.querySelector('.del') && p.querySelector('.add')
+                && p.getClientRects().length + p.querySelector('.del').getClientRects().length);
+            return ['del', 'add'].map(c => pair.querySelector('.' + c).getBoundingClientRect()).map(r => [r.left, r.top])""")
+    (old, new) = sides()
+    assert old[0] == new[0] and old[1] < new[1]
+    browser.find_element(By.CSS_SELECTOR, '[data-set=split]').click()
+    (old, new) = sides()
+    assert old[0] < new[0] and old[1] == new[1]
+    visit(browser, 'v8')
+    assert browser.execute_script('return document.documentElement.dataset.view') == 'split'
+    browser.find_element(By.CSS_SELECTOR, '[data-set=unified]').click()
+    visit(browser, 'v7')
+    assert browser.execute_script('return document.documentElement.dataset.view') == 'unified'
+
+
+@pytest.mark.browser
+def test_unchanged_code_is_folded_and_unfolds(browser):
+    from selenium.webdriver.common.by import By
+    width(browser, 1280)
+    visit(browser, 'v7')
+
+    def shown():
+        return browser.execute_script('''return [...document.querySelectorAll(".diff .line code")]
+            .filter(line => line.checkVisibility()).map(line => line.textContent).join("\\n")''')
+    assert 'class Tokenizer' not in shown() and 'x = x + self.sa(x)' in shown()
+    fold = next(each for each in browser.find_elements(By.CSS_SELECTOR, '.diff .fold > summary')
+                if 'Tokenizer' in each.text)
+    fold.click()
+    assert 'class Tokenizer' in shown()
+    fold.click()
+    assert 'class Tokenizer' not in shown()
+    button = browser.find_element(By.CSS_SELECTOR, '.switch .all')
+    button.click()
+    assert 'class Tokenizer' in shown() and 'def main' in shown()
+    button.click()
+    assert 'def main' not in shown()
