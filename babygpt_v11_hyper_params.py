@@ -4,7 +4,7 @@
 CPU 上的取值是在两个核、十分钟的限制下一组一组试出来的（过程见 docs/hyper_params.md）；
 加速器上的模型大得多，不适合在 CPU 上跑。每个超参数都可以在命令行上改，--help 列出全部。
 
-你会看到：十分钟左右，验证损失降到约 4.07；写出来的有词牌、有作者、断句整齐，读来仍不知所云。
+你会看到：十分钟左右，验证损失降到约 4.08；写出来的有词牌、有作者、有断句，合词牌句式的几乎没有，读来仍不知所云。
 
 运行（CPU 约 10 分钟）：python babygpt_v11_hyper_params.py
 改几个超参数：python babygpt_v11_hyper_params.py --n_layer 8 --learning_rate 1e-3

@@ -10,8 +10,8 @@ from functools import cache, partial
 
 import jinja2
 
-from kit import experiments, results
-from kit.files import DOCS, ROOT, read
+from kit import experiments, form, results
+from kit.files import CORPUS, DOCS, ROOT, read
 from kit.ladders import LADDERS
 from kit.results import Missing, Untrue, check
 
@@ -45,7 +45,7 @@ def environment(ladder):
         'ladder': ladder, 'settings': settings, 'section': results.section,
         'check': check, 'mean': experiments.mean, 'deviation': experiments.deviation, 'spread': experiments.spread,
         'clearly_below': experiments.clearly_below, 'n': grouped, 'signed': signed, 'machines': machines, 'read': read, 'abs': abs,
-        'min': min, 'max': max, 'zip': zip}
+        'min': min, 'max': max, 'zip': zip, 'real': partial(form.real, CORPUS)}
     found.filters |= {'mean': experiments.mean, 'deviation': experiments.deviation}
     return found
 

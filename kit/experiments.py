@@ -19,13 +19,16 @@ class Experiment:
 
     The number of steps is that of the script, or given, or follows from timings (tools/bench.py candidates), so that
     it is the same on every machine: what fits into `seconds` of training, or what takes as long as `steps` of the base.
+    With `form`, the poems of the trained model are looked at, too (kit/form.py).
     """
 
-    def __init__(self, ladder, name, rungs, seeds=(None,), constants=None, changes=({},), seconds=None, steps=None):
+    def __init__(self, ladder, name, rungs, seeds=(None,), constants=None, changes=({},), seconds=None, steps=None,
+                 form=False):
         self.name = name if ladder.name == 'root' else f'{ladder.name}/{name}'
         self.rungs, self.seeds = [ladder[name] for name in rungs], seeds
         self.base, self.changes = constants or {}, changes
         self.seconds, self.steps = seconds, steps
+        self.model = ladder.contract['model'] if form else ''
 
     def timed(self, rung, change):
         """(script, constants) of the step that a run's number of steps hangs on."""
@@ -76,12 +79,20 @@ class Setting:
     @cached_property
     def runs(self):
         """The results, in the order of the seeds; Missing if one is not there."""
-        kept = results.load()['runs']
+        return self.rows('runs')
+
+    @cached_property
+    def form(self):
+        """How many poems keep the form of their tune, in the order of the seeds; Missing if one was not looked at."""
+        return self.rows('form')
+
+    def rows(self, section):
+        kept = results.load().get(section, {})
         keys = [results.key(self.rung.path, constants) for constants in self.constants]
         for key in keys:
             if key not in kept:
                 command = f'python tools/measure.py {self.experiment.name}'
-                raise Missing(f'docs/results.json has no run {key}: run `{command}`')
+                raise Missing(f'docs/results.json has no {key} among its {section}: run `{command}`')
         return [kept[key] for key in keys]
 
     @property
@@ -150,9 +161,9 @@ def made_of(script, constants=()):
     return {'code': code_hash(by_path(script).source, constants)}
 
 
-def is_kept(script, constants):
+def is_kept(script, constants, section='runs'):
     """Whether the result of a run is there, and of the script as it is."""
-    row = results.load()['runs'].get(results.key(script, constants), {})
+    row = results.load().get(section, {}).get(results.key(script, constants), {})
     return row.get('code') == made_of(script, constants)['code']
 
 

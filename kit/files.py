@@ -1,5 +1,6 @@
 """Where things are, and how a file is written: whole, or not at all."""
 
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,11 @@ DOCS = ROOT / 'docs'
 def read(path):
     """The text of a file; a relative path starts at the root of the repository."""
     return (ROOT / path).read_text(encoding='utf-8')
+
+
+def file_hash(path):
+    """A hash of a file's bytes; a relative path starts at the root of the repository."""
+    return hashlib.sha256((ROOT / path).read_bytes()).hexdigest()[:16]
 
 
 def as_json(data):

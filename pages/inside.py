@@ -6,6 +6,8 @@ Each function returns {name of the script: what was found, and the code it was f
 import torch
 
 from kit.experiments import made_of, mean
+from kit.files import CORPUS, ROOT, file_hash, read
+from kit.form import measure
 from kit.ladders import LADDERS
 from kit.scripts import load, module_of
 
@@ -56,4 +58,18 @@ def attention(length=24):
         'weights': [[[round(value, 3) for value in row] for row in head] for head in weights[0][0].tolist()]}}
 
 
-MEASURED = {'gradients': gradients, 'attention': attention}
+def form(model='pretrained/model.pth'):
+    """How many poems of the pretrained model keep the form of their tune, written with the cache."""
+    sampler = load('babygpt_sample_with_kvcache.py')
+    sampler.model_path = ROOT / model
+
+    class WritingAll(sampler.BabyGPT):
+        def generate(self, idx, max_new_tokens):
+            return torch.cat([idx, *super().generate(idx, max_new_tokens)], dim=1)
+    sampler.BabyGPT = WritingAll
+    text = read(CORPUS)
+    return {model: made_of('babygpt_sample_with_kvcache.py') | {'model': file_hash(model)}
+            | measure(*sampler.load_model(), text[:int(module_of(LADDER['v12']).train_ratio * len(text))])}
+
+
+MEASURED = {'gradients': gradients, 'attention': attention, 'form': form}

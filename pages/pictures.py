@@ -11,10 +11,16 @@ def validation(run):
     return [(step, val) for step, _, val in run['curve']]
 
 
+def counted(order):
+    """The validation loss of counting with Kneser-Ney smoothing, `order` characters at a time."""
+    (setting,) = settings_of('prelude/orders').values()
+    return setting.at(order)[0][2]
+
+
 def ladder_data():
-    """[(rung, mean, sample standard deviation)], the counting bigram first."""
+    """[(rung, mean, sample standard deviation)], the counting bigram first; and what counting better reaches."""
     return [(str(setting.rung) if setting.rung.number else 'bigram', mean(setting.val), deviation(setting.val))
-            for setting in settings_of('ladder').values()]
+            for setting in settings_of('ladder').values()], {order: counted(order) for order in (2, 5)}
 
 
 def over_seeds(setting, column):
@@ -26,8 +32,9 @@ def over_seeds(setting, column):
 
 def curves_data():
     """{rung: [(step, mean validation loss)]} of the rungs that all train alike."""
+    steps = settings_of('ladder')['v1', 'base']['max_iters']
     return {str(setting.rung): [(step, value) for step, value, _ in over_seeds(setting, 2)]
-            for setting in settings_of('ladder').values() if setting.rung.number and len(setting.runs) > 1}
+            for setting in settings_of('ladder').values() if setting.rung.number and setting['max_iters'] == steps}
 
 
 def depth_data():
@@ -88,13 +95,17 @@ def scaling_data():
 
 def draw_ladder(figure, data, t):
     axes = figure.subplots()
-    names, means, deviations = zip(*data, strict=True)
+    rungs, counting = data
+    names, means, deviations = zip(*rungs, strict=True)
     axes.plot(names[1:-1], means[1:-1], color='0.75', linewidth=1, zorder=1)
     axes.errorbar(names[1:-1], means[1:-1], deviations[1:-1], fmt='o', capsize=4, color='C0',
                   label=t('3 个种子的平均值 ± 标准差', 'mean ± standard deviation of 3 seeds'))
     axes.plot(names[-1:], means[-1:], 's', color='C3', label=t('更大的模型，训练十分钟', 'larger model, ten minutes'))
     axes.axhline(means[0], color='0.4', linestyle='--', linewidth=1,
                  label=t('数相邻的字（加一平滑）', 'counting pairs (add-one smoothing)'))
+    for order, style in ((2, '-.'), (5, ':')):
+        axes.axhline(counting[order], color='C2', linestyle=style, linewidth=1.5, label=t(
+            f'数数，看前面 {order - 1} 个字（Kneser–Ney 平滑）', f'counting, {order - 1} before (Kneser–Ney smoothing)'))
     for name, value in zip(names[1:], means[1:], strict=True):
         axes.annotate(f'{value:.2f}', (name, value), xytext=(0, 8), textcoords='offset points', ha='center', fontsize=8,
                       bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5})

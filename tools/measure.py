@@ -13,7 +13,6 @@ cores best. Speeds are only right when nothing else runs. The pictures need requ
 """
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -29,8 +28,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from kit import documents, pictures, results
-from kit.experiments import EXPERIMENTS, is_kept, jobs_of, made_of
-from kit.files import ROOT, write
+from kit.experiments import EXPERIMENTS, is_kept, made_of
+from kit.files import ROOT, file_hash, write
 from kit.ladders import LADDERS
 from kit.results import Missing
 from kit.scripts import load, losses, speeds
@@ -40,10 +39,18 @@ from kit.scripts import load, losses, speeds
 CHILD = '''
 import json, sys
 import torch
+from kit import form
+from kit.files import CORPUS, read
 from kit.scripts import load
-path, constants = sys.argv[1], json.loads(sys.argv[2])
+path, constants, model = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 sys.argv = [path]
-module = load(path)
+module, models = load(path), []
+if model:
+    class Kept(getattr(module, model)):
+        def __init__(self, *sizes):
+            super().__init__(*sizes)
+            models.append(self)
+    setattr(module, model, Kept)
 if constants.pop('decay', False):
     class DecayedAdamW(torch.optim.AdamW):
         def __init__(self, *args, **options):
@@ -58,42 +65,58 @@ for name, value in constants.items():
     assert hasattr(module, name), name
     setattr(module, name, value)
 module.main()
+if model:
+    text = read(CORPUS)
+    training_text = text[:int(module.train_ratio * len(text))]
+    print('form', json.dumps(form.measure(models[-1], module.Tokenizer(text), training_text)), flush=True)
 '''
 
 
-def run_script(script, constants, progress):
-    """What the script prints with those constants; the lines of the curve go to the progress bar as they come."""
-    child = subprocess.Popen([sys.executable, '-u', '-c', CHILD, script, json.dumps(constants)], cwd=ROOT,
+def run_script(script, constants, progress, model):
+    """What the script prints with those constants, and in how many seconds; the curve goes to the progress bar.
+
+    With the name of the class of its model, a last line says how many poems of the trained model keep their form.
+    """
+    started = ended = time.perf_counter()
+    child = subprocess.Popen([sys.executable, '-u', '-c', CHILD, script, json.dumps(constants), model], cwd=ROOT,
                              stdout=subprocess.PIPE, encoding='utf-8')
     lines = []
     for line in child.stdout:
         lines.append(line)
         if line.startswith('第'):
             progress.set_postfix_str(f'{Path(script).stem} {line.split("每秒")[0].strip()}')
+        if not line.startswith('form '):
+            ended = time.perf_counter()
     if child.wait():
         sys.exit(f'{script} failed with {constants}')
-    return ''.join(lines)
+    return ''.join(lines), ended - started
 
 
-def train(script, constants, progress):
-    """Run one script. Return what it printed, as numbers: the curve, its speed and size where it tells them."""
-    started = time.perf_counter()
-    output = run_script(script, constants, progress)
+def as_row(script, constants, output, seconds):
+    """What a run printed, as numbers: the curve, its speed and size where it tells them."""
     row = made_of(script, constants) | {'curve': losses(output)}
     if speeds(output):
         row['tokens_per_second'] = speeds(output)[-1]
     if size := re.search(r'([\d,]+) (?:个参数|格)', output):
         row['parameters'] = int(size[1].replace(',', ''))
-    return row | {'seconds': round(time.perf_counter() - started, 1),
-                  'threads': int(os.environ.get('OMP_NUM_THREADS', os.cpu_count()))}
+    return row | {'seconds': round(seconds, 1), 'threads': int(os.environ.get('OMP_NUM_THREADS', os.cpu_count()))}
 
 
-def measure(jobs):
-    """Run what is not yet in docs/results.json, keeping each result as soon as it is there."""
-    with tqdm([job for job in jobs if not is_kept(*job)], unit='run') as progress:
+def measure(jobs, model):
+    """Run what is not yet in docs/results.json, keeping each result as soon as it is there.
+
+    With the name of the class of their model, count how many of its poems keep their form, too.
+    """
+    section = 'form' if model else 'runs'
+    with tqdm([job for job in jobs if not is_kept(*job, section)], unit='run') as progress:
         for script, constants in progress:
             progress.set_postfix_str(f'{Path(script).stem} {constants}')
-            results.keep('runs', results.key(script, constants), train(script, constants, progress))
+            output, seconds = run_script(script, constants, progress, model)
+            if not is_kept(script, constants):
+                results.keep('runs', results.key(script, constants), as_row(script, constants, output, seconds))
+            if model:
+                counts = json.loads(output.rsplit('form ', 1)[1])
+                results.keep('form', results.key(script, constants), made_of(script, constants) | counts)
 
 
 def look_inside(path):
@@ -113,11 +136,7 @@ def poems(script, model, options):
             output = subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=folder, capture_output=True,
                                     encoding='utf-8', check=True).stdout
             poem = output.split('\n\n', 1)[1].rsplit('\n（', 1)[0].rstrip()  # between the notice and the speed
-            results.keep('poems', command, made_of(script) | {'model': file_hash(ROOT / model), 'text': poem})
-
-
-def file_hash(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+            results.keep('poems', command, made_of(script) | {'model': file_hash(model), 'text': poem})
 
 
 def write_documents():
@@ -141,7 +160,8 @@ def main():
                 if 'poems' in ladder.data:
                     poems(**ladder.data['poems'])
         elif what != 'documents':
-            measure(jobs_of(what))
+            for experiment in EXPERIMENTS[what]:
+                measure(experiment.jobs(), experiment.model)
     except Missing as problem:
         sys.exit(str(problem))
     if not write_documents() and what == 'documents':

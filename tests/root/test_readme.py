@@ -45,7 +45,7 @@ def test_the_table_of_the_ladder_is_the_results(path):
         [row] = cells(path, f'`{rung.stem.removeprefix("babygpt_")}`')
         values = ends(str(rung), 1), ends(str(rung), 2)
         assert row[2:5] == [f'{len(values[0])}', told(values[0]), told(values[1])]
-        assert len(values[0]) == (1 if rung.number == 11 else 3)
+        assert len(values[0]) == 3
 
 
 @pytest.mark.parametrize('path', LANGUAGES.values(), ids=LANGUAGES)
@@ -70,12 +70,13 @@ def test_tables_of_the_documents_are_the_results():
     overfit = cells('docs/results.md', '`v10_dropout`')[1]
     assert overfit[2] == told(ends('v10', train_ratio=0.09, max_iters=12000, eval_interval=1000))
     chosen = cells('docs/hyper_params.md', '8')[-1]
-    assert chosen[-1] == told(ends('v11'))
+    [first] = [run['curve'][-1][2] for script, given, run in RUNS if script == LADDER['v11'].path and given == {'seed': 1337}]
+    assert chosen[-1] == told([first])  # beside others with one seed
 
 
 def test_pictures_show_the_results():
     drawn = pictures.pictures()
-    assert drawn['ladder'].data()[9] == pytest.approx(('v9', statistics.mean(ends('v9')), statistics.stdev(ends('v9'))))
+    assert drawn['ladder'].data()[0][9] == pytest.approx(('v9', statistics.mean(ends('v9')), statistics.stdev(ends('v9'))))
     assert drawn['curves'].data()['v5'][-1] == (3000, pytest.approx(statistics.mean(ends('v5'))))
     assert [depth for depth, *_ in drawn['depth'].data()['v7']] == [1, 3, 6, 12]
     deepest = ends('v7', n_layer=12)
