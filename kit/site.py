@@ -102,7 +102,8 @@ class Edition:
 
     def diff(self):
         """The diff of this rung with the one below; the notes made so far stand beside it."""
-        made = Diff(self.page.rung.below.source, self.page.rung.source, self.take_notes())
+        rung = self.page.rung
+        made = Diff(rung.below.source, rung.source, self.take_notes(), rung.data.get('folded', ()))
         return {'html': self.layout.hunks(made.hunks, True), 'added': made.added, 'removed': made.removed}
 
     def listing(self, name):
