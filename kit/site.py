@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jinja2
 
-from kit import examples, formats, results, samples, summaries, svg
+from kit import examples, formats, origins, results, samples, summaries, svg
 from kit.diff import Diff, Listing, Note
 from kit.experiments import mean, settings_of, spread
 from kit.files import DOCS, ROOT, read
@@ -125,8 +125,8 @@ class Edition:
         """The way from this page to a path in docs/."""
         return Path(os.path.relpath(DOCS / path, self.folder)).as_posix()
 
-    def curve(self):
-        """The validation loss over the steps, and that of the rung below where it has one of its own."""
+    def curve(self, levels=()):
+        """The validation loss over the steps, that of the rung below where it has one of its own, and levels: (name, loss)."""
         rung, below = self.page.rung, self.compared()
         own, lines = summaries.mean_curve(rung), []
         name = self.label(rung) if rung.measured == rung else f'{self.label(rung.measured)} = {self.label(rung)}'
@@ -134,7 +134,13 @@ class Edition:
             lines = [(self.label(below), [(step, summaries.mean_validation(below)) for step in (own[0][0], own[-1][0])], 'old')]
         elif below:
             lines = [(self.label(below), summaries.mean_curve(below), 'old')]
+        lines += [(level, [(own[0][0], loss), (own[-1][0], loss)], 'old level') for level, loss in levels]
         return svg.curves([*lines, (name, own, 'own')], *CURVE[self.language])
+
+    def course(self, setting, column):
+        """[(step, loss averaged over the seeds)] of a setting: column 1 is the loss in training, 2 in validation."""
+        return [(points[0][0], mean(point[column] for point in points))
+                for points in zip(*(run['curve'] for run in setting.runs), strict=True)][1:]
 
     def loss_rows(self):
         """Measured numbers of the rung below and of this one."""
@@ -158,6 +164,7 @@ class Edition:
             'home': self.to(Path('' if language == ORIGINAL else language, 'index.html')),
             'title': page.title[language], 'line': page.line.get(language),
             'note': self.note, 'diff': self.diff, 'listing': self.listing, 'flow': self.flow, 'curve': self.curve,
+            'course': self.course, 'made': origins, 'steps': CURVE[language][1],
             'loss_rows': self.loss_rows, 'compared': self.compared(), 'tests': self.tests,
             'measured': summaries.is_measured, 'mean': lambda name: summaries.mean_validation(self.rung(name)),
             'spread': lambda name: spread(summaries.validation(self.rung(name))),
