@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from kit import examples, formats, origins, results, samples, summaries, svg
 from kit.diff import Diff, Listing, Note
 from kit.experiments import mean, settings_of, spread
 from kit.files import DOCS, ROOT, read
-from kit.highlight import highlight, segments
+from kit.highlight import highlight, remark, segments
 from kit.ladders import LADDERS, Rung
 from kit.scripts import load
 
@@ -66,13 +67,20 @@ def test_source(test):
     return Path(path).name, name, [segments(line) for line in lines]
 
 
+@cache
+def glosses_of(ladder, language):
+    """{remark: what it says} of the Chinese comments in the ladder's scripts, None where they need not be told."""
+    file = ladder.pages / language / 'comments.toml'
+    return tomllib.loads(file.read_text(encoding='utf-8')) if file.exists() else None
+
+
 class Edition:
     """A page in one language: what its template may use."""
 
     def __init__(self, page, language, environment):
         self.page, self.language, self.environment, self.notes = page, language, environment, []
-        self.layout = environment.get_template('diff.html').make_module({'lang': language})
-        self.folder = folder_of(page.ladder, language)
+        self.layout = environment.get_template('diff.html').make_module({'lang': language, 'gloss': self.gloss})
+        self.folder, self.glosses = folder_of(page.ladder, language), glosses_of(page.ladder, language)
         self.example, self.drawings = examples.example(page.ladder, page.name), drawings_of(page.ladder)
         self.say = self.drawings.SAY[language] if self.drawings else {}
 
@@ -109,6 +117,15 @@ class Edition:
     def listing(self, name):
         """A whole script; the notes made so far stand beside it."""
         return self.layout.hunks(Listing(self.rung(name).source, self.take_notes()).hunks, False)
+
+    def gloss(self, line, known=False):
+        """What a line of a script remarks in Chinese, in the language of the page; `known`: it may be without."""
+        said = remark([piece for _, pieces in line.segments for piece in pieces])
+        if self.glosses is None or said is None or known and said not in self.glosses:
+            return ''
+        if said not in self.glosses:
+            raise SystemExit(f'{self.page.ladder.pages / self.language}/comments.toml does not say what this means: {said}')
+        return self.glosses[said]
 
     def tests(self):
         """(file, name, highlighted source) of the tests of what is true from this rung on."""
