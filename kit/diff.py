@@ -138,12 +138,12 @@ def definitions(nodes):
 
 
 def scope(nodes, line):
-    """The class and the function around a line and where they begin: ('Block.forward', 153), ('', 0) outside of all."""
+    """The class and the function around a line and where they begin: ('Block.forward', 153), ('', line) outside of all."""
     for name, first, end, inside in definitions(nodes):
         if first <= line < end:
             inner, start = scope(inside, line)
             return (f'{name}.{inner}', start) if inner else (name, first)
-    return '', 0
+    return '', line
 
 
 def opcodes_by_name(old, new, old_places, new_places):
