@@ -3,6 +3,7 @@
 How they look is the matter of kit/templates/diff.html.
 """
 
+import ast
 import difflib
 import re
 from dataclasses import dataclass, field
@@ -61,11 +62,19 @@ class Changes:
 
 @dataclass
 class Fold:
-    """Rows that are shown when asked for: unchanged or removed lines, or the docstring; and what they define."""
+    """Rows that are shown when asked for: unchanged or removed lines, the docstring, a function; and what they define."""
 
     kind: str
     rows: list
     names: list = field(default_factory=list)
+
+    @property
+    def added(self):
+        return sum(change.new is not None for change in changes_in(self.rows))
+
+    @property
+    def removed(self):
+        return sum(change.old is not None for change in changes_in(self.rows))
 
 
 @dataclass
@@ -122,6 +131,38 @@ def opcodes(old, new):
     return difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
 
 
+def definitions(nodes):
+    """[(name, first line, line behind the last, the nodes inside)] of the classes and functions among the nodes."""
+    return [(node.name, min(part.lineno for part in (node, *node.decorator_list)) - 1, node.end_lineno, node.body)
+            for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+
+
+def scope(nodes, line):
+    """The class and the function around a line and where they begin: ('Block.forward', 153), ('', line) outside of all."""
+    for name, first, end, inside in definitions(nodes):
+        if first <= line < end:
+            inner, start = scope(inside, line)
+            return (f'{name}.{inner}', start) if inner else (name, first)
+    return '', line
+
+
+def opcodes_by_name(old, new, old_places, new_places):
+    """As `opcodes`, but what has a place in both is compared with its namesake only; a place is (name, start, end)."""
+    names = [[name for name, *_ in places] for places in (old_places, new_places)]
+    matches = difflib.SequenceMatcher(None, *names, autojunk=False).get_matching_blocks()
+    pairs = [(old_places[a + n], new_places[b + n]) for a, b, size in matches for n in range(size)]
+    cuts = [0, *(cut for (_, *place), _ in pairs for cut in place), len(old)], [
+        0, *(cut for _, (_, *place) in pairs for cut in place), len(new)]
+    codes = []
+    for (i1, i2), (j1, j2) in zip(*map(pairwise, cuts), strict=True):
+        for kind, *ends in opcodes(old[i1:i2], new[j1:j2]):
+            a, b, c, d = ends[0] + i1, ends[1] + i1, ends[2] + j1, ends[3] + j1
+            if codes and codes[-1][0] == kind == 'equal':
+                _, a, _, c, _ = codes.pop()
+            codes.append((kind, a, b, c, d))
+    return codes
+
+
 def defined(lines):
     """The names of the classes and functions that begin in those lines."""
     found = [re.match(r'(?:class|def) (\w+)', line) for line in lines]
@@ -129,10 +170,14 @@ def defined(lines):
 
 
 class Diff:
-    """The diff of two sources: its hunks, and how many lines below the docstring it adds and removes."""
+    """The diff of two sources: its hunks, and how many lines below the docstring it adds and removes.
 
-    def __init__(self, old, new, notes=()):
-        self.old, self.new, self.notes = old.splitlines(), new.splitlines(), list(notes)
+    What changed inside the functions named in `folded` is shown when asked for.
+    """
+
+    def __init__(self, old, new, notes=(), folded=()):
+        self.old, self.new, self.notes, self.folded = old.splitlines(), new.splitlines(), list(notes), folded
+        self.old_nodes, self.new_nodes = ast.parse(old).body, ast.parse(new).body
         self.old_pieces, self.new_pieces = highlight(old), highlight(new)
         head = docstring_end(old), docstring_end(new)
         below = list(self.hunks_below(*head))
@@ -179,17 +224,23 @@ class Diff:
                     taken.append(note)
         return taken
 
-    def place(self, j):
-        """Which class and function line j of the new source is in."""
-        names, indent = [], 1000
-        for line in reversed(self.new[:j + 1]):
-            found = re.match(r'( *)(?:class|def) (\w+)', line)
-            own = len(line) - len(line.lstrip())
-            if found and own < indent:
-                names.insert(0, found[2])
-            if line.strip() and own < indent:
-                indent = own
-        return '.'.join(names)
+    def place(self, i1, i2, j1, j2):
+        """The class and the function that a changed stretch begins in, and their first line; blank lines aside."""
+        for nodes, lines, start, end in ((self.new_nodes, self.new, j1, j2), (self.old_nodes, self.old, i1, i2)):
+            for line in range(start, end):
+                if lines[line].strip():
+                    name, first = scope(nodes, line)
+                    return name, first if nodes is self.new_nodes else j2
+        return None, j2
+
+    def put(self, hunk, changes):
+        """Add a changed stretch to a hunk. One fold takes all that it has of a function that is to be folded."""
+        if (hunk.place or '').split('.')[0] not in self.folded:
+            hunk.rows.append(changes)
+            return
+        start = next((n for n, row in enumerate(hunk.rows) if isinstance(row, Fold)), len(hunk.rows))
+        rows = [row for each in hunk.rows[start:] for row in (each.rows if isinstance(each, Fold) else [each])]
+        hunk.rows[start:] = [Fold('piece', [*rows, changes], [hunk.place])]
 
     def docstring_hunks(self, old, new):
         """A fold with the diff of the docstrings, where they differ."""
@@ -202,19 +253,26 @@ class Diff:
 
     def hunks_below(self, old, new):
         """The hunks below the docstrings: changes with some lines around them, and folds of what is unchanged between."""
+        places = ([(name, first - head, end - head) for name, first, end, _ in definitions(nodes)]
+                  for nodes, head in ((self.old_nodes, old), (self.new_nodes, new)))
         codes = [(kind, i1 + old, i2 + old, j1 + new, j2 + new)
-                 for kind, i1, i2, j1, j2 in opcodes(self.old[old:], self.new[new:])]
+                 for kind, i1, i2, j1, j2 in opcodes_by_name(self.old[old:], self.new[new:], *places)]
         hunk, noted = Hunk(), 0
         for number, (kind, i1, i2, j1, j2) in enumerate(codes):
             if kind != 'equal':
                 if hunk.notes and j1 - noted > FAR:
                     yield hunk
                     hunk = Hunk()
-                if hunk.place is None:
-                    hunk.place = self.place(j1 if kind != 'delete' else j1 - 1)
+                place, first = self.place(i1, i2, j1, j2)
+                if None not in (place, hunk.place) and place != hunk.place:
+                    own = next((n for n, row in enumerate(hunk.rows) if isinstance(row, Line) and row.new > first), len(hunk.rows))
+                    hunk.rows, rest = hunk.rows[:own], hunk.rows[own:]
+                    yield hunk
+                    hunk = Hunk(rest)
+                hunk.place = place if hunk.place is None else hunk.place
                 changes = self.changed(i1, i2, j1, j2)
                 notes = self.take_notes(changes)
-                hunk.rows.append(changes)
+                self.put(hunk, changes)
                 hunk.notes += notes
                 noted = j2 if notes else noted
                 continue

@@ -16,10 +16,11 @@ def power(value):
     return Markup(f'{mantissa} × 10<sup>{number(int(exponent), 0)}</sup>')
 
 
-def table(rows, left=None, top=None, digits=2, heat=False, hidden=False, strike=None):
+def table(rows, left=None, top=None, digits=2, heat=False, hidden=False, strike=None, why=None):
     """A matrix as a table, labelled with characters.
 
-    `heat` shades by size, `hidden` blanks the upper right, `strike` says which numbers to cross out.
+    `heat` shades by size, `hidden` blanks the upper right, `strike` says which numbers to cross out,
+    `why` how each number was made (kit/origins.py): a page shows it for the number that one points at.
     """
     html = ''
     if top is not None:
@@ -38,7 +39,8 @@ def table(rows, left=None, top=None, digits=2, heat=False, hidden=False, strike=
                     css = f'h{min(9, round(10 * abs(value)))}'
                 if strike is not None and strike[i][j]:
                     css = 'cut'
-            html += f'<td class="{css}">{text}</td>' if css else f'<td>{text}</td>'
+            made = why is not None and why[i] is not None and why[i][j]
+            html += '<td' + (f' class="{css}"' if css else '') + (f' title="{made} ≈ {text}"' if made else '') + f'>{text}</td>'
         html += '</tr>'
     return Markup(f'<div class="scroll"><table class="matrix">{html}</tbody></table></div>')
 

@@ -1,5 +1,6 @@
 """Python source as lines of pieces, each with the class that Pygments gives its kind: k, s2, c1, nf, …"""
 
+import re
 from functools import cache
 from itertools import groupby
 
@@ -36,3 +37,9 @@ def segments(pieces, marked=()):
     return [(mark, [(css, ''.join(character for *_, character in piece))
                     for css, piece in groupby(part, key=lambda each: each[1])])
             for mark, part in groupby(numbered, key=lambda each: each[0])]
+
+
+def remark(pieces):
+    """The Chinese that a line of source says to its reader, in a comment or a docstring, or None."""
+    text = ''.join(text for css, text in pieces if css[:1] == 'c' or css == 'sd').strip(' #"')
+    return text if re.search('[\u4e00-\u9fff]', text) else None

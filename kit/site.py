@@ -3,16 +3,17 @@
 import ast
 import os
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
 import jinja2
 
-from kit import examples, formats, results, samples, summaries, svg
+from kit import examples, formats, origins, results, samples, summaries, svg
 from kit.diff import Diff, Listing, Note
 from kit.experiments import mean, settings_of, spread
 from kit.files import DOCS, ROOT, read
-from kit.highlight import highlight, segments
+from kit.highlight import highlight, remark, segments
 from kit.ladders import LADDERS, Rung
 from kit.scripts import load
 
@@ -66,13 +67,20 @@ def test_source(test):
     return Path(path).name, name, [segments(line) for line in lines]
 
 
+@cache
+def glosses_of(ladder, language):
+    """{remark: what it says} of the Chinese comments in the ladder's scripts, None where they need not be told."""
+    file = ladder.pages / language / 'comments.toml'
+    return tomllib.loads(file.read_text(encoding='utf-8')) if file.exists() else None
+
+
 class Edition:
     """A page in one language: what its template may use."""
 
     def __init__(self, page, language, environment):
         self.page, self.language, self.environment, self.notes = page, language, environment, []
-        self.layout = environment.get_template('diff.html').make_module({'lang': language})
-        self.folder = folder_of(page.ladder, language)
+        self.layout = environment.get_template('diff.html').make_module({'lang': language, 'gloss': self.gloss})
+        self.folder, self.glosses = folder_of(page.ladder, language), glosses_of(page.ladder, language)
         self.example, self.drawings = examples.example(page.ladder, page.name), drawings_of(page.ladder)
         self.say = self.drawings.SAY[language] if self.drawings else {}
 
@@ -102,12 +110,22 @@ class Edition:
 
     def diff(self):
         """The diff of this rung with the one below; the notes made so far stand beside it."""
-        made = Diff(self.page.rung.below.source, self.page.rung.source, self.take_notes())
+        rung = self.page.rung
+        made = Diff(rung.below.source, rung.source, self.take_notes(), rung.data.get('folded', ()))
         return {'html': self.layout.hunks(made.hunks, True), 'added': made.added, 'removed': made.removed}
 
     def listing(self, name):
         """A whole script; the notes made so far stand beside it."""
         return self.layout.hunks(Listing(self.rung(name).source, self.take_notes()).hunks, False)
+
+    def gloss(self, line, known=False):
+        """What a line of a script remarks in Chinese, in the language of the page; `known`: it may be without."""
+        said = remark([piece for _, pieces in line.segments for piece in pieces])
+        if self.glosses is None or said is None or known and said not in self.glosses:
+            return ''
+        if said not in self.glosses:
+            raise SystemExit(f'{self.page.ladder.pages / self.language}/comments.toml does not say what this means: {said}')
+        return self.glosses[said]
 
     def tests(self):
         """(file, name, highlighted source) of the tests of what is true from this rung on."""
@@ -124,8 +142,8 @@ class Edition:
         """The way from this page to a path in docs/."""
         return Path(os.path.relpath(DOCS / path, self.folder)).as_posix()
 
-    def curve(self):
-        """The validation loss over the steps, and that of the rung below where it has one of its own."""
+    def curve(self, levels=()):
+        """The validation loss over the steps, that of the rung below where it has one of its own, and levels: (name, loss)."""
         rung, below = self.page.rung, self.compared()
         own, lines = summaries.mean_curve(rung), []
         name = self.label(rung) if rung.measured == rung else f'{self.label(rung.measured)} = {self.label(rung)}'
@@ -133,7 +151,13 @@ class Edition:
             lines = [(self.label(below), [(step, summaries.mean_validation(below)) for step in (own[0][0], own[-1][0])], 'old')]
         elif below:
             lines = [(self.label(below), summaries.mean_curve(below), 'old')]
+        lines += [(level, [(own[0][0], loss), (own[-1][0], loss)], 'old level') for level, loss in levels]
         return svg.curves([*lines, (name, own, 'own')], *CURVE[self.language])
+
+    def course(self, setting, column):
+        """[(step, loss averaged over the seeds)] of a setting: column 1 is the loss in training, 2 in validation."""
+        return [(points[0][0], mean(point[column] for point in points))
+                for points in zip(*(run['curve'] for run in setting.runs), strict=True)][1:]
 
     def loss_rows(self):
         """Measured numbers of the rung below and of this one."""
@@ -157,6 +181,7 @@ class Edition:
             'home': self.to(Path('' if language == ORIGINAL else language, 'index.html')),
             'title': page.title[language], 'line': page.line.get(language),
             'note': self.note, 'diff': self.diff, 'listing': self.listing, 'flow': self.flow, 'curve': self.curve,
+            'course': self.course, 'made': origins, 'steps': CURVE[language][1],
             'loss_rows': self.loss_rows, 'compared': self.compared(), 'tests': self.tests,
             'measured': summaries.is_measured, 'mean': lambda name: summaries.mean_validation(self.rung(name)),
             'spread': lambda name: spread(summaries.validation(self.rung(name))),

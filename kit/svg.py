@@ -77,7 +77,7 @@ class Drawing:
 def curves(lines, title, axis):
     """Loss over steps. `lines` is [(name, [(step, loss)], css)]; the last is the page's own."""
     width, height, left, top, bottom = 480, 300, 46, 14, 46
-    right = 25 + 9 * max(len(name) for name, *_ in lines)  # for the names at the ends of the lines
+    right = 25 + max(sum(9 if letter.isascii() else 14 for letter in name) for name, *_ in lines)  # for the names at the ends of the lines
     steps = [step for _, points, _ in lines for step, _ in points]
     values = [loss for _, points, _ in lines for _, loss in points]
     low, high, last = min(values), max(values), max(steps)
@@ -106,7 +106,7 @@ def curves(lines, title, axis):
     for (name, points, css) in lines:
         line = 'L'.join(f'{px(step):.1f} {py(loss):.1f}' for step, loss in points)
         d.path(f'M{line}', f'curve {css}', arrow=False)
-        for step, loss in points:
+        for step, loss in points if 'level' not in css else ():
             d.add(f'<circle cx="{px(step):.1f}" cy="{py(loss):.1f}" r="3.2" class="dot {css}">'
                   f'<title>{escape(name)} {step:,}: {loss:.3f}</title></circle>')
     y = -100

@@ -1,11 +1,13 @@
 """The pages in docs/: they are what is built from the scripts and numbers as they are, and they work in a browser."""
 
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
@@ -14,7 +16,9 @@ import pytest
 
 from kit import diff, examples, results, samples, site
 from kit.files import DOCS, ROOT
+from kit.highlight import highlight, remark
 from kit.ladders import LADDERS
+from kit.source import docstring_end
 
 EDITIONS = {language: [(site.folder_of(ladder, language) / page.name).relative_to(DOCS).as_posix()
                        for ladder in LADDERS.values() for page in site.pages_of(ladder)] for language in site.LANGUAGES}
@@ -195,6 +199,90 @@ def test_changed_words_are_marked():
     assert not old and ''.join(line[i] for i in sorted(new)).strip() == 'x +'
 
 
+COMPARED = [page.rung for ladder in LADDERS.values() for page in site.pages_of(ladder) if page.rung and page.rung.below]
+
+
+def lines_in(rows):
+    for row in rows:
+        if isinstance(row, diff.Line):
+            yield row
+        else:
+            yield from lines_in(row.rows if hasattr(row, 'rows') else filter(None, (row.old, row.new)))
+
+
+def around(lines, line):
+    """What a line is in, read off the indentation: 'Block.forward'."""
+    names, indent = [], 1000
+    line += next(n for n, text in enumerate(lines[line:]) if not text.lstrip().startswith('@'))
+    for text in reversed(lines[:line + 1]):
+        own = len(text) - len(text.lstrip())
+        if text.strip() and own < indent and (own == 0 or not text.lstrip().startswith(')')):
+            found = re.match(r'(?:class|def) (\w+)', text.lstrip())
+            if found:
+                names.insert(0, found[1])
+            indent = own
+    return '.'.join(names)
+
+
+@pytest.mark.parametrize('rung', COMPARED, ids=repr)
+def test_each_hunk_names_the_function_it_is_in(rung):
+    made = diff.Diff(rung.below.source, rung.source, folded=rung.data.get('folded', ()))
+    for hunk in made.hunks:
+        changed = [line for line in lines_in(hunk.rows) if line.kind in ('add', 'del') and any(
+            text.strip() for _, pieces in line.segments for _, text in pieces)]
+        if hunk.place is None:
+            assert not changed or hunk is made.hunks[0]  # the docstring
+            continue
+        first = next((line for line in changed if line.new), None)
+        first, lines, at = ((first, made.new, first.new) if first else (changed[0], made.old, changed[0].old))
+        assert around(lines, at - 1) == hunk.place
+
+
+def test_what_has_one_name_in_both_is_compared_with_its_namesake():
+    old = 'def a():\n    return 1\n\n\ndef gone():\n    return 2\n\n\ndef b():\n    return 2\n'
+    new = 'def a():\n    return 1\n\n\ndef b():\n    return 3\n'
+    made = diff.Diff(old, new, folded=['b'])
+    assert [hunk.place for hunk in made.hunks if hunk.place] == ['gone', 'b']
+    [fold] = [row for row in made.hunks[-1].rows if isinstance(row, diff.Fold)]
+    assert (fold.kind, fold.names, fold.added, fold.removed) == ('piece', ['b'], 1, 1)
+
+
+def test_the_english_pages_say_what_every_comment_says():
+    glosses, said = site.glosses_of(LADDERS['root'], 'en'), set()
+    for rung in {rung for page in site.pages_of(LADDERS['root']) if page.rung for rung in (page.rung, page.rung.below) if rung}:
+        said |= set(filter(None, map(remark, highlight(rung.source)[docstring_end(rung.source):])))
+    assert said - glosses.keys() == set(), 'pages/en/comments.toml lacks these'
+    assert glosses.keys() - said == set(), 'pages/en/comments.toml has these, and no script does'
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_what_a_number_is_said_to_be_made_of_makes_it(name):
+    """Up to what is lost where the reader sees two digits."""
+    found = re.findall('<td[^>]* title="(.*?) ≈ (.*?)"', Parsed(name).text)
+    assert found or Path(name).name not in ('v2', 'v3', 'v7', 'v9')
+    for text, shown in found:
+        code = re.sub(r'e\^', 'math.e ** ', unescape(text)).translate(str.maketrans('−×÷', '-*/'))
+        value = eval(re.sub(r'√([\d.,]+)', lambda match: f'{match[1].replace(",", "")} ** 0.5', code.replace(',', '')), {'math': math})
+        assert value == pytest.approx(float(shown.replace('−', '-')), abs=0.03), text
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_a_page_with_a_practice_says_how_to_write_and_judge_it(name):
+    rung = next((rung for rung in COMPARED if name.removeprefix('en/') == rung.page), None)
+    if rung and rung.practice:
+        text = Parsed(name).text
+        assert f'python tools/practice.py {rung.address}\npython -m pytest tests --rung {rung.address} --mine my_v{rung.number}.py' in text
+        assert '<details class="practice">' in text
+
+
+@pytest.mark.parametrize('language', site.LANGUAGES)
+def test_the_bars_of_the_ladder_start_at_nothing(language):
+    text = (site.folder_of(LADDERS['root'], language) / 'index.html').read_text(encoding='utf-8')
+    bars = re.findall(r'class="value">([\d.]+)<.*?width:([\d.]+)%', text)
+    scales = [float(percent) / float(loss) for loss, percent in bars]
+    assert len(bars) > 10 and max(scales) - min(scales) < 0.1
+
+
 # In a browser
 
 @pytest.fixture(scope='module')
@@ -224,8 +312,12 @@ def visit(browser, name):
 
 
 def wait_for(browser, address):
+    wait_until(browser, lambda driver: driver.current_url == address.as_uri())
+
+
+def wait_until(browser, holds):
     from selenium.webdriver.support.ui import WebDriverWait
-    WebDriverWait(browser, 60).until(lambda driver: driver.current_url == address.as_uri())
+    WebDriverWait(browser, 60, poll_frequency=0.05).until(holds)
 
 
 @pytest.mark.browser
@@ -249,6 +341,89 @@ def test_page_opens_clean_from_the_disk_and_fits_a_phone(browser, name):
     requests = [message['params']['request']['url'] for message in messages
                 if message['method'] == 'Network.requestWillBeSent']
     assert requests and all(url.startswith(('file:', 'data:')) for url in requests)
+
+
+CUT = """
+    const cut = [], wide = document.documentElement.clientWidth;
+    for (const each of document.querySelectorAll('body *:not(svg *, .skip, .defs, math *)')) {
+        if (!each.checkVisibility()) continue;
+        let scroller = each;
+        while (scroller && !/auto|scroll/.test(getComputedStyle(scroller).overflowX)) scroller = scroller.parentElement;
+        const box = each.getBoundingClientRect(), own = !['PRE', 'DIV'].includes((scroller || each).tagName);
+        if (!scroller && box.right > wide + 1) cut.push(['over the edge', each.outerHTML.slice(0, 80)]);
+        if (scroller === each && each.scrollWidth > each.clientWidth + 1 && (own || each.matches('.scroll:has(.numbers, .matrix)')))
+            cut.push(['to be scrolled', each.outerHTML.slice(0, 80)]);
+    }
+    for (const badge of document.querySelectorAll('.line > .ref')) {
+        const a = badge.getBoundingClientRect(), range = document.createRange();
+        range.selectNodeContents(badge.parentElement.querySelector('code:not(.twin)'));
+        if (a.width && [...range.getClientRects()].some(b => b.width && b.right > a.left && b.left < a.right && b.bottom > a.top + 1 && b.top < a.bottom - 1))
+            cut.push(['under a badge', badge.parentElement.textContent]);
+    }
+    return cut"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize('name', PAGES)
+def test_nothing_is_cut_off_or_covered_at_any_width(browser, name):
+    """Code and what is printed may be scrolled; formulas, tables and the way to other pages need not be."""
+    width(browser, 1280)
+    visit(browser, name)
+    browser.execute_script('document.querySelectorAll("details").forEach(d => d.open = true)')
+    for pixels in (1280, 760, 720, 380):
+        width(browser, pixels)
+        assert browser.execute_script(CUT) == [], pixels
+
+
+@pytest.mark.browser
+def test_a_wide_window_is_used(browser):
+    """Text to the left, what it speaks of to the right."""
+    width(browser, 1280)
+    for name in ('v3', 'en/v9'):
+        visit(browser, name)
+        right = browser.execute_script('return document.querySelector(".drawn figure").getBoundingClientRect().right')
+        top = browser.execute_script('return ["#problem", "#flow"].map(id => document.querySelector(id).getBoundingClientRect().top)')
+        assert right > 1000 and top[0] == top[1]
+
+
+@pytest.mark.browser
+def test_arrow_keys_do_not_turn_the_page_while_something_is_scrolled(browser):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    width(browser, 500)
+    visit(browser, 'v7')
+    browser.find_element(By.CSS_SELECTOR, '[data-set=split]').click()
+    next(each for each in browser.find_elements(By.CSS_SELECTOR, '.change .del code') if each.is_displayed()).click()
+    ActionChains(browser).send_keys(Keys.ARROW_RIGHT).perform()
+    assert browser.current_url.endswith('v7.html')
+    browser.execute_script('localStorage.clear()')
+    visit(browser, 'v7')
+    browser.execute_script('document.querySelector(".test").open = true')
+    for setup in ('getSelection().removeAllRanges()', 'document.querySelector(".test pre").tabIndex = 0',
+                  'document.querySelector(".test pre").focus()'):
+        browser.execute_script(setup)
+    browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert browser.current_url.endswith('v7.html')
+
+
+@pytest.mark.browser
+def test_a_number_says_how_it_was_made(browser):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    width(browser, 1280)
+    visit(browser, 'v3')
+    cells = browser.find_elements(By.CSS_SELECTOR, '.matrix:has(td[data-why])')[1].find_elements(By.CSS_SELECTOR, 'td[data-why]')
+
+    def said():
+        return browser.find_elements(By.CSS_SELECTOR, '.why')[1].text
+    browser.execute_script('arguments[0].focus()', cells[0])
+    assert said() == cells[0].get_attribute('data-why')
+    cells[0].send_keys(Keys.ARROW_RIGHT)
+    assert said() == cells[1].get_attribute('data-why') != cells[0].get_attribute('data-why')
+    assert browser.current_url.endswith('v3.html')
+    cells[2].click()
+    assert said() == cells[2].get_attribute('data-why')
 
 
 @pytest.mark.browser
@@ -308,7 +483,15 @@ def test_unchanged_code_is_folded_and_unfolds(browser):
     fold.click()
     assert 'class Tokenizer' not in shown()
     button = browser.find_element(By.CSS_SELECTOR, '.switch .all')
-    button.click()
-    assert 'class Tokenizer' in shown() and 'def main' in shown()
+    for _ in range(2):
+        assert button.text == '全部展开'
+        button.click()
+        assert 'class Tokenizer' in shown() and 'def main' in shown()
+        wait_until(browser, lambda _: button.text == '全部折叠')
+        button.click()
+        assert 'def main' not in shown()
+        wait_until(browser, lambda _: button.text == '全部展开')
+    browser.execute_script('document.querySelectorAll(".diff .fold").forEach(fold => fold.open = true)')  # by hand
+    wait_until(browser, lambda _: button.text == '全部折叠')
     button.click()
     assert 'def main' not in shown()
