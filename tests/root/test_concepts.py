@@ -13,7 +13,16 @@ from torch.nn import functional as F
 from kit.judge import hint
 from kit.ladders import LADDERS
 from kit.scripts import build
-from tests.root.diagnosis import attention_mistake, where_to_look
+from tests.root.diagnosis import (
+    attention_mistake,
+    block_mistake,
+    differs,
+    feed_forward_mistake,
+    heads_of,
+    loss_mistakes,
+    model_mistake,
+    where_to_look,
+)
 from tests.root.models import (
     BLOCK_SIZE,
     HEAD_SIZE,
@@ -24,6 +33,7 @@ from tests.root.models import (
     merge,
     noise,
     random_ids,
+    shaken,
     split,
     zero,
     zero_sublayers,
@@ -38,6 +48,9 @@ def from_rung(name):
     return pytest.mark.parametrize('rung, expected', [(rungs[0].below, False), *((rung, True) for rung in rungs)])
 
 
+SIZES_IN_WORDS = '、'.join(f'{name} 是 {size}' for name, size in SIZES.items() if name != 'dropout')
+
+
 def parameters_of(model):
     """{name: parameter}; in a feed-forward net the layers that have parameters are counted, whatever lies between."""
     layers = {}
@@ -48,7 +61,7 @@ def parameters_of(model):
             known.append(match[2])
         return f'{match[1]}{known.index(match[2])}'
 
-    return {re.sub(r'^(.*ffwd\.net\.)(\d+)', count, name): value for name, value in model.named_parameters()}
+    return {re.sub(r'^(.*ffwd\.net\.)([^.]+)', count, name): value for name, value in model.named_parameters()}
 
 
 def copy_weights(source, target, rename=lambda name: name):
@@ -73,7 +86,66 @@ def changed_positions(model, idx, position):
     return (difference > 1e-6).nonzero().flatten().tolist()
 
 
-# v1: embedding + linear
+# Each part for itself, from the inside out: the first that is wrong is the nearest to the cause.
+
+def shapes_of(rung):
+    """{name: shape} of every parameter that a rung has, but for those of the feed-forward networks: they have a test."""
+    vocab_size, block_size, n_embd = (SIZES[name] for name in ('vocab_size', 'block_size', 'n_embd'))
+    shapes = {'token_embedding_table.weight': (vocab_size, n_embd), 'lm_head.weight': (vocab_size, n_embd), 'lm_head.bias': (vocab_size,)}
+    if rung.reached('v2'):
+        shapes['position_embedding_table.weight'] = (block_size, n_embd)
+    layers = [f'blocks.{i}.' for i in range(SIZES['n_layer'])] if rung.reached('v6') else ['']
+    for layer in layers if rung.reached('v3') else []:
+        shapes |= {f'{layer}sa.{name}.weight': (n_embd, n_embd) for name in ('query', 'key', 'value', *['proj'] * rung.reached('v8'))}
+        shapes |= {f'{layer}sa.proj.bias': (n_embd,)} if rung.reached('v8') else {}
+    for norm in [f'{layer}{name}' for layer in layers for name in ('ln1', 'ln2')] + ['ln_f'] if rung.reached('v9') else []:
+        shapes |= {f'{norm}.weight': (n_embd,), f'{norm}.bias': (n_embd,)}
+    return shapes
+
+
+def twice_in(named):
+    """The first two names of one and the same thing, or None."""
+    names = {}
+    for name, value in named:
+        if names.setdefault(id(value), name) != name:
+            return names[id(value)], name
+    return None
+
+
+def too_early(rung, name):
+    """Which rung brings a parameter that this one does not have yet, in Chinese, or nothing."""
+    for part in rung.ladder.contract['parts']:
+        if part['path'].split('.')[-1] in name.split('.') and not rung.reached(part['since']):
+            return f'{part["path"].split(".")[-1]} 是 {part["since"]} 的内容，这里还没有。'
+    return '计算里不学的数（比如掩码）用 register_buffer，不用 nn.Parameter。'
+
+
+@pytest.mark.idea('各个部分各有自己的参数，一个不多，一个不少')
+@pytest.mark.parametrize('rung', LADDER.numbered)
+def test_parameters_are_those_of_the_rung(rung):
+    model = build(rung)
+    shared = twice_in((name, module) for name, module in model.named_modules(remove_duplicate=False)
+                      if list(module.parameters())) or twice_in(model.named_parameters(remove_duplicate=False))
+    assert not shared, f'{shared[0]} 和 {shared[1]} 是同一个东西，共用同一组权重：要各建各的，每一处写一次 nn.……(……)。'
+    there, expected = dict(model.named_parameters()), shapes_of(rung)
+    for name in expected:
+        owner, kind = name.rsplit('.', 1)
+        assert name in there, (f'少了参数 {name}：{owner} 应带着可学的 {kind}。'
+                               + ('nn.Linear 默认就有偏置（bias），不要关掉。' if kind == 'bias' and 'ln' not in owner else
+                                  '应是 nn.LayerNorm(n_embd)，带着可学的 weight 和 bias。' if 'ln' in owner else '应是 nn.Linear 或 nn.Embedding。'))
+        assert there[name].shape == expected[name], (
+            f'{owner} 的大小不对：{name} 的形状应是 {expected[name]}，却是 {tuple(there[name].shape)}。'
+            + next((f'它应是{what}。' for path, what in rung.parts if re.sub(r'\d+', '0', owner) == path), '')
+            + f'检查时 {SIZES_IN_WORDS}。')
+    for name, parameter in there.items():
+        if not re.search(r'(^|\.)ffwd\.net\.', name):
+            assert not re.search(r'(query|key|value)\.bias$', name), (
+                f'{name.split(".")[-2]} 带着偏置：写成 nn.Linear(n_embd, n_embd, bias=False)。')
+            assert name in expected, f'多出了参数 {name}，形状是 {tuple(parameter.shape)}：{too_early(rung, name)}'
+        assert parameter.requires_grad, f'{name} 收不到梯度：requires_grad 关掉了，它永远停在初始的值。'
+        assert parameter.dim() < 2 or parameter.std() > 0, (
+            f'{name} 的初始值全一样（都是 {parameter.flatten()[0]:g}）：各行分不出彼此，要从随机的小数开始，nn.Linear 和 nn.Embedding 默认就是这样。')
+
 
 def same(a, b):
     """Equal to the last bit, NaN included: that is for another test to find."""
@@ -93,26 +165,65 @@ def test_deterministic_in_eval_mode(rung):
         '训练模式下，同样的输入得到不同的得分：这一级的计算里没有随机数，dropout 是 v10 的内容。')
 
 
+@pytest.mark.idea('注意力的公式：缩放、掩码、softmax、加权')
+@pytest.mark.parametrize('rung', LADDER.since('v3'))
+def test_attention_is_scaled_dot_product_attention(rung):
+    """Held against PyTorch's own (Vaswani et al. 2017, eq. 1): scale by head size, mask, softmax over the keys."""
+    mistake = attention_mistake(rung)
+    assert not mistake, mistake
+    sa = attention_of(shaken(rung))
+    x = noise(3, BLOCK_SIZE, SIZES['n_embd'])
+    q, k, v = (split(layer(x), heads_of(rung)) for layer in (sa.query, sa.key, sa.value))
+    expected = merge(F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    assert torch.allclose(sa(x), sa.proj(expected) if rung.reached('v8') else expected, atol=1e-5), '和 PyTorch 自己的注意力不同。'
+
+
+@pytest.mark.idea('前馈网络：放宽到 4 倍，ReLU，再收回来')
+@pytest.mark.parametrize('rung', LADDER.since('v5'))
+def test_feed_forward_is_two_layers_four_times_wide_with_relu(rung):
+    ffwd, n_embd = feed_forward_of(shaken(rung)), SIZES['n_embd']
+    layers = layers_of(ffwd)
+    others = [type(layer).__name__ for layer in layers if layer.weight.dim() != 2]
+    assert not others, f'net 里多了 {"、".join(others)}：只应有线性层和 ReLU（归一化是 v9 的内容，放在 Block 里）。'
+    assert len(layers) == 2, f'net 里应有两个线性层，却有 {len(layers)} 个。'
+    first, second = layers
+    assert first.weight.shape == (4 * n_embd, n_embd) and second.weight.shape == (n_embd, 4 * n_embd), (
+        f'net 里的两个线性层应是 n_embd → 4 × n_embd → n_embd，这里 n_embd 是 {n_embd}，'
+        f'却是 {first.weight.size(1)} → {first.weight.size(0)} 和 {second.weight.size(1)} → {second.weight.size(0)}。')
+    assert first.bias is not None and second.bias is not None, 'net 里的线性层没有偏置：nn.Linear 默认就有（bias），不要关掉。'
+    mistake = feed_forward_mistake(ffwd)
+    assert not mistake, mistake
+
+
+@pytest.mark.idea('Block 里先注意力，后前馈网络')
+@pytest.mark.parametrize('rung', LADDER.since('v6'))
+def test_block_puts_its_parts_together(rung):
+    mistake = block_mistake(shaken(rung).blocks[0], rung)
+    assert not mistake, mistake
+
+
+@pytest.mark.idea('从嵌入到得分，一步接一步')
+@pytest.mark.parametrize('rung', LADDER.numbered)
+def test_model_puts_its_parts_together(rung):
+    """Nothing goes past the parts, nothing is used twice."""
+    mistake = model_mistake(shaken(rung, n_layer=3), rung, random_ids(3, BLOCK_SIZE))
+    assert not mistake, mistake
+
+
 @pytest.mark.idea('损失是交叉熵')
 @pytest.mark.parametrize('rung', LADDER.numbered)
 def test_forward_keeps_its_contract(rung):
-    model, idx, targets = build(rung), random_ids(3, BLOCK_SIZE), random_ids(3, BLOCK_SIZE, seed=2)
+    model, idx, targets = shaken(rung), random_ids(3, BLOCK_SIZE), random_ids(3, BLOCK_SIZE, seed=2)
     logits, loss = model(idx, targets)
-    assert not logits.isnan().any(), '得分里有 NaN。' + (
-        f'{attention_mistake(model, rung) or "注意力的输出没有 NaN，查它之后的各步。"}' if rung.reached('v3') else '')
-    assert torch.equal(logits, model(idx)[0]), '有没有 targets，得分应当一样。'
+    assert same(logits, model(idx)[0]), '有没有 targets，得分应当一样。'
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    mistake = differs('损失', lambda: loss, lambda: expected, loss_mistakes(logits, targets),
+                      f'损失是 {loss:.4f}，而这些得分的交叉熵是 {expected:.4f}：'
+                      '应拿每个位置的得分和同一位置的 targets 求交叉熵，再平均（错一个字是 get_batch 的事，这里不要再错）。')
+    assert not mistake, mistake
 
-    def cross_entropy(logits, **options):
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), **options)
 
-    assert not torch.allclose(loss, cross_entropy(logits.softmax(-1)), atol=1e-6), (
-        '损失对概率又做了一次 softmax：F.cross_entropy 要的是得分 logits，它自己会做 softmax。')
-    assert not torch.allclose(loss, cross_entropy(logits, reduction='sum'), atol=1e-3), (
-        '损失是所有位置加起来的，应当平均：不然它随批的大小变。')
-    assert torch.allclose(loss, cross_entropy(logits), atol=1e-6), (
-        f'损失是 {loss:.4f}，而这些得分的交叉熵是 {cross_entropy(logits):.4f}：'
-        '应拿每个位置的得分和同一位置的 targets 求交叉熵，再平均（错一个字是 get_batch 的事，这里不要再错）。')
-
+# v1: embedding + linear
 
 @pytest.mark.idea('generate 在后面添字')
 @pytest.mark.parametrize('rung', LADDER.numbered)
@@ -227,7 +338,7 @@ def test_logits_never_depend_on_later_tokens(rung, mode):
     for position in range(BLOCK_SIZE):
         leaks = [other for other in changed_positions(model, idx, position) if other < position]
         assert not leaks, (f'第 {leaks[0] + 1} 个字的预测随第 {position + 1} 个字变化：未来泄漏了'
-                           + (f'，{where_to_look(model, rung)}' if rung.reached('v3') else '。'))
+                           + (f'，{where_to_look(rung)}' if rung.reached('v3') else '。'))
 
 
 @pytest.mark.idea('看得到前面的字')
@@ -242,54 +353,7 @@ def test_logits_depend_on_earlier_tokens(rung, expected):
         blind = [other for other in range(position, BLOCK_SIZE) if other not in changed]
         assert not blind, (
             f'第 {blind[0] + 1} 个字的预测不随{"它自己" if blind[0] == position else f"第 {position + 1} 个字"}变化：'
-            '每个字都应看得到自己和前面所有的字。\n' + (attention_mistake(model, rung) or '检查掩码盖住了哪些位置。'))
-
-
-@pytest.mark.idea('注意力的公式：缩放、掩码、softmax、加权')
-@pytest.mark.parametrize('rung', LADDER.since('v3'))
-def test_attention_is_scaled_dot_product_attention(rung):
-    """Held against PyTorch's own (Vaswani et al. 2017, eq. 1): scale by head size, mask, softmax over the keys."""
-    model = build(rung, n_head=1 if rung is LADDER['v3'] else SIZES['n_head'])
-    sa, heads = attention_of(model), 1 if rung is LADDER['v3'] else SIZES['n_head']
-    x = noise(3, BLOCK_SIZE, SIZES['n_embd'])
-    with hint(lambda: attention_mistake(model, rung) or '注意力算不出来。'):
-        q, k, v = (split(layer(x), heads) for layer in (sa.query, sa.key, sa.value))
-        expected = merge(F.scaled_dot_product_attention(q, k, v, is_causal=True))
-        if rung.reached('v8'):
-            expected = sa.proj(expected)
-    assert torch.allclose(sa(x), expected, atol=1e-5), attention_mistake(model, rung) or (
-        '注意力的输出和公式 softmax(q @ k 的转置 / √维数 + 掩码) @ v 不符'
-        + ('，每个头取相邻的 head_size 维，维数是 head_size' if rung.reached('v4') else '')
-        + ('，合并之后再经过 proj' if rung.reached('v8') else '') + '。一步一步对照：形状、缩放、掩码、softmax 的方向、加权。')
-
-
-@pytest.mark.idea('query、key、value 没有偏置')
-@pytest.mark.parametrize('rung', LADDER.since('v3'))
-def test_queries_keys_values_have_no_bias(rung):
-    sa = attention_of(build(rung))
-    for name in ('query', 'key', 'value'):
-        assert getattr(sa, name).bias is None, f'{name} 带着偏置：写成 nn.Linear(n_embd, n_embd, bias=False)。'
-
-
-@pytest.mark.idea('从嵌入到得分，一步接一步')
-@pytest.mark.parametrize('rung', LADDER.since('v3')[:3])
-def test_attention_stands_between_embeddings_and_lm_head(rung):
-    """Nothing goes past it yet: that is what v7 brings."""
-    model, idx = build(rung), random_ids(3, BLOCK_SIZE)
-    stream = model.token_embedding_table(idx) + model.position_embedding_table(torch.arange(BLOCK_SIZE))
-    attended = model.sa(stream)
-    out = attended if not rung.reached('v5') else model.ffwd(attended)
-    logits = model(idx)[0]
-    assert not torch.allclose(logits, model.lm_head(stream + attended), atol=1e-5), (
-        '注意力的输入又加到了它的输出上：残差连接要到 v7 才有，这里直接用 sa(x)。')
-    if rung is LADDER['v5']:
-        assert not torch.allclose(logits, model.lm_head(attended), atol=1e-6), '前馈网络没有用上：接在注意力之后。'
-        assert not torch.allclose(logits, model.lm_head(model.sa(model.ffwd(stream))), atol=1e-5), (
-            '次序反了：先用注意力取来信息，再用前馈网络加工。')
-        assert not torch.allclose(logits, model.lm_head(attended + out), atol=1e-5), (
-            '前馈网络的输入又加到了它的输出上：残差连接要到 v7 才有，这里直接用 ffwd(x)。')
-    assert torch.allclose(logits, model.lm_head(out), atol=1e-5), (
-        '得分应是：字的嵌入加位置的嵌入，经过注意力' + ('，再经过前馈网络' if rung is LADDER['v5'] else '') + '，最后经过 lm_head。')
+            '每个字都应看得到自己和前面所有的字。\n' + (attention_mistake(rung) or '检查掩码盖住了哪些位置。'))
 
 
 @pytest.mark.idea('上文短一些，前面的预测不变')
@@ -369,27 +433,6 @@ def test_attention_output_passes_a_non_linearity_from_v5_on(rung, expected):
         '从注意力的输出到得分，应当只有线性的 lm_head：前馈网络是 v5 的内容。')
 
 
-@pytest.mark.idea('前馈网络：放宽到 4 倍，ReLU，再收回来')
-@pytest.mark.parametrize('rung', LADDER.since('v5'))
-def test_feed_forward_is_two_layers_four_times_wide_with_relu(rung):
-    ffwd, n_embd = feed_forward_of(build(rung)), SIZES['n_embd']
-    layers = layers_of(ffwd)
-    assert len(layers) == 2, f'net 里应有两个线性层，却有 {len(layers)} 个。'
-    first, second = layers
-    assert first.weight.shape == (4 * n_embd, n_embd) and second.weight.shape == (n_embd, 4 * n_embd), (
-        f'两个线性层应是 n_embd → 4 × n_embd → n_embd，这里 n_embd 是 {n_embd}，'
-        f'却是 {first.weight.size(1)} → {first.weight.size(0)} → {second.weight.size(0)}。')
-    x = noise(2, BLOCK_SIZE, n_embd)
-    out, wide = ffwd(x), first(x)
-    assert not torch.allclose(out, second(wide), atol=1e-6), '两个线性层之间没有 ReLU：那样它们就等于一个线性层。'
-    for name, other in [('GELU', F.gelu), ('tanh', torch.tanh), ('sigmoid', torch.sigmoid), ('SiLU', F.silu)]:
-        assert not torch.allclose(out, second(other(wide)), atol=1e-4), f'用的是 {name}：梯子上用 ReLU，后面各级才能对照。'
-    assert not torch.allclose(out, second(wide.relu()).relu(), atol=1e-6), (
-        '第二个线性层之后又有一个 ReLU：输出就没有负数了，ReLU 只放在两层之间。')
-    assert not torch.allclose(out, second(wide).relu(), atol=1e-6), 'ReLU 放错了地方：应在两个线性层之间，不在最后。'
-    assert torch.allclose(out, second(wide.relu()), atol=1e-6), '应是：线性层，ReLU，线性层，别的都没有（eval 模式下）。'
-
-
 @pytest.mark.idea('前馈网络单独加工每个位置')
 @pytest.mark.parametrize('rung', LADDER.since('v5'))
 def test_feed_forward_works_on_each_position_alone(rung):
@@ -405,15 +448,7 @@ def test_v6_with_one_layer_equals_v5():
     v5, v6 = build(LADDER['v5']), build(LADDER['v6'], seed=9, n_layer=1)
     more = copy_weights(v5, v6, lambda name: f'blocks.0.{name}' if name.startswith(('sa.', 'ffwd.')) else name)
     assert not more, f'n_layer=1 时，参数应和 v5 一样多，却多出了 {"、".join(sorted(more))}。'
-    block, x, idx = v6.blocks[0], noise(3, BLOCK_SIZE, SIZES['n_embd']), random_ids(3, BLOCK_SIZE)
-    attended = block.sa(x)
-    assert not torch.allclose(block(x), attended, atol=1e-6), 'Block 里的前馈网络没有用上。'
-    assert not torch.allclose(block(x), block.ffwd(x), atol=1e-6), 'Block 里的注意力没有用上。'
-    assert not torch.allclose(block(x), block.sa(block.ffwd(x)), atol=1e-6), (
-        'Block 里的次序反了：先用注意力交流，再用前馈网络加工。')
-    assert not torch.allclose(block(x) - x, block.ffwd(attended), atol=1e-5) and not torch.allclose(
-        block(x), x + attended + block.ffwd(x + attended), atol=1e-5), (
-        'Block 的输入又加到了它的输出上：残差连接是 v7 的内容，这里直接用 sa(x) 和 ffwd(x)。')
+    idx = random_ids(3, BLOCK_SIZE)
     assert torch.allclose(v5(idx)[0], v6(idx)[0], atol=1e-6), (
         'n_layer=1、权重相同时，得分应和 v5 相同，却不同：一个 Block 应是 ffwd(sa(x))，前后没有别的。')
 
