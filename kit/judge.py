@@ -163,6 +163,10 @@ class Judge:
     def pytest_collection_finish(self, session):
         self.titles = list(dict.fromkeys(map(title, session.items)))
 
+    def pytest_collectreport(self, report):
+        if report.failed:  # our own tests are broken: what is left of them judges nothing
+            raise pytest.UsageError(str(report.longrepr))
+
     def is_judged(self, item):
         """Whether a test is about an idea of this rung: by its parameter `rung`, or by the mark itself."""
         mark = item.get_closest_marker('idea')
@@ -179,9 +183,9 @@ class Judge:
         verdict = self.verdicts.setdefault(title(item), None)
         if call.excinfo and not verdict:
             error = call.excinfo.value
-            far = 2 if is_of_the_next(item) else 0 if isinstance(error, (AssertionError, TimeUp)) else 1
+            far = 3 if is_of_the_next(item) else far_from_the_cause(error)
             self.verdicts[title(item)] = far, self.explain(error)
-            broke = far and any(frame.name == 'forward' for frame in traceback.extract_tb(error.__traceback__))
+            broke = far == 2 and any(frame.name == 'forward' for frame in traceback.extract_tb(error.__traceback__))
             if item.path == self.files[0] and not broke or isinstance(error, TimeUp) or self.first and not far:
                 item.session.shouldfail = 'nothing that follows would tell more'
 
@@ -254,6 +258,11 @@ class Judge:
         if isinstance(error, SyntaxError) and error.filename == str(self.path):
             lines.append(error.lineno)
         return f'第 {lines[-1]} 行：{linecache.getline(str(self.path), lines[-1]).strip()}' if lines else None
+
+
+def far_from_the_cause(error):
+    """0 for a failure with words of its own, 1 for one with words for what broke, 2 for what only broke."""
+    return 2 if not isinstance(error, (AssertionError, TimeUp)) else 1 if isinstance(error.__cause__, Exception) else 0
 
 
 def is_of_the_next(item):

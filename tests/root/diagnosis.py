@@ -38,7 +38,7 @@ def differs(part, compute, expected, mistakes, look):
         return None
     for said, result in mistakes.items():
         if alike(out, outcome(result)):
-            return said
+            return said.strip()
     if isinstance(out, str):
         compute()  # an error that we know nothing of: let it speak
     if not isinstance(out, torch.Tensor):
@@ -54,8 +54,16 @@ def ahead(diagonal=1):
     return torch.ones(BLOCK_SIZE, BLOCK_SIZE).triu(diagonal).bool()
 
 
+def parted(x, heads):
+    return split(x, heads) if heads > 1 else x
+
+
+def joined(out):
+    return merge(out) if out.dim() == 4 else out
+
+
 def attend(sa, x, heads, q='query', k='key', v='value', scale=lambda size: size ** -0.5, late=1, masked=None, fill=-INF,
-           mask='before', softmax=lambda scores: scores.softmax(-1), apart=split, together=merge,
+           mask='before', softmax=lambda scores: scores.softmax(-1), apart=parted, together=joined,
            turn=lambda k: k.transpose(-2, -1), proj=lambda proj, out, x: proj(out), once=lambda weights: weights):
     """Softmax attention as it should be by default (Vaswani et al. 2017, eq. 1); each argument can be got wrong."""
     given = x
@@ -121,7 +129,7 @@ MISTAKES = {  # {what to say: the arguments of `attend` that make the mistake}
     'k 的转置写成了 view 或 reshape：它们只是把同样的次序重新分行，不换行和列。要用 k.transpose(-2, -1)。':
         {'turn': lambda k: k.reshape(*k.shape[:-2], k.size(-1), k.size(-2))},
     '除了 value，还把别的东西归一化了：这一级的注意力里没有 LayerNorm，归一化是 v9 的内容。':
-        {'together': lambda out: F.layer_norm(merge(out), (WIDTH,))},
+        {'together': lambda out: F.layer_norm(joined(out), (WIDTH,))},
 }
 WITH_HEADS = {
     '缩放用错了宽度：应除以一个头的宽度 head_size 的平方根，不是 n_embd 的。': {'scale': lambda size: WIDTH ** -0.5},
@@ -181,12 +189,12 @@ def attention_mistakes(sa, x, heads):
                         if (q, k, v) != NAMES[:3]}
     known |= (WITH_HEADS if heads > 1 else {}) | (WITH_PROJ if hasattr(sa, 'proj') else {}) | ROUNDED
     if heads == 1:
-        known['x 加到了注意力的输出上：残差连接是 v7 的内容，这里直接返回 weights @ v。'] = {'together': lambda out: merge(out) + x}
+        known['x 加到了注意力的输出上：残差连接是 v7 的内容，这里直接返回 weights @ v。'] = {'together': lambda out: joined(out) + x}
     else:
         known['x 加到了 MultiHeadAttention 的输出上：注意力只返回取来的东西，残差在 Block 里加（从 v7 起）。'] = {
-            'together': lambda out: merge(out) + x}
+            'together': lambda out: joined(out) + x}
     pairs = [(a, b) for a, b in combinations(known, 2) if not known[a].keys() & known[b].keys()]
-    return {'\n'.join(filter(None, said)): lambda said=said: attend(
+    return {'\n'.join(said): lambda said=said: attend(
         sa, x, heads, **{name: value for each in said for name, value in known[each].items()})
         for said in chain(((said,) for said in known if said), pairs)}
 
@@ -231,7 +239,7 @@ def feed_forward_mistake(ffwd):
     return differs('前馈网络', lambda: ffwd(x), lambda: second(first(x).relu()), {
         '两个线性层之间没有 ReLU：那样它们就等于一个线性层。': lambda: second(first(x)),
         **{f'用的是 {name}：梯子上用 ReLU，后面各级才能对照。': lambda f=f: second(f(first(x)))
-           for name, f in [('GELU', F.gelu), ('GELU', lambda x: F.gelu(x, approximate='tanh')), ('tanh', torch.tanh),
+           for name, f in [('GELU', F.gelu), ('GELU（tanh 近似）', lambda x: F.gelu(x, approximate='tanh')), ('tanh', torch.tanh),
                            ('sigmoid', torch.sigmoid), ('SiLU', F.silu), ('LeakyReLU', F.leaky_relu)]},
         '第二个线性层之后又有一个 ReLU：输出就没有负数了，ReLU 只放在两层之间。': lambda: second(first(x).relu()).relu(),
         'ReLU 放错了地方：应在两个线性层之间，不在最后。': lambda: second(first(x)).relu(),

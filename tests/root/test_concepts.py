@@ -128,14 +128,17 @@ def test_parameters_are_those_of_the_rung(rung):
                       if list(module.parameters())) or twice_in(model.named_parameters(remove_duplicate=False))
     assert not shared, f'{shared[0]} 和 {shared[1]} 是同一个东西，共用同一组权重：要各建各的，每一处写一次 nn.……(……)。'
     there, expected = dict(model.named_parameters()), shapes_of(rung)
-    for name in expected:
+    if rung.reached('v6'):
+        assert len(model.blocks) == SIZES['n_layer'], f'n_layer={SIZES["n_layer"]} 时应有 {SIZES["n_layer"]} 个 Block，却有 {len(model.blocks)} 个。'
+    for name, shape in expected.items():
         owner, kind = name.rsplit('.', 1)
-        assert name in there, (f'少了参数 {name}：{owner} 应带着可学的 {kind}。'
-                               + ('nn.Linear 默认就有偏置（bias），不要关掉。' if kind == 'bias' and 'ln' not in owner else
-                                  '应是 nn.LayerNorm(n_embd)，带着可学的 weight 和 bias。' if 'ln' in owner else '应是 nn.Linear 或 nn.Embedding。'))
-        assert there[name].shape == expected[name], (
-            f'{owner} 的大小不对：{name} 的形状应是 {expected[name]}，却是 {tuple(there[name].shape)}。'
-            + next((f'它应是{what}。' for path, what in rung.parts if re.sub(r'\d+', '0', owner) == path), '')
+        what = next((f'它应是{what}。' for path, what in rung.parts if re.sub(r'\.\d+\.', '.0.', owner) == path), '')
+        assert name in there, f'少了参数 {name}：{owner} 应带着可学的 {kind}。{what}' + (
+            'nn.Linear 默认就有偏置（bias），不要关掉。' if kind == 'bias' and 'ln' not in owner else '')
+        given = tuple(there[name].shape)
+        assert given == shape, (
+            f'{owner} 的大小不对：{name} 的形状应是 {shape}，却是 {given}。{what}'
+            + ('多了一倍：是不是把两个张量拼在了一起（torch.cat）？它们应相加。' if given[-1] == 2 * shape[-1] else '')
             + f'检查时 {SIZES_IN_WORDS}。')
     for name, parameter in there.items():
         if not re.search(r'(^|\.)ffwd\.net\.', name):
@@ -232,7 +235,9 @@ def test_generate_appends_tokens(rung):
     with hint('从 3 个字往下写时出错。' + ('上文可以比 block_size 短：位置、掩码都要按实际的字数 T 截取。'
                                  if rung.reached('v2') else '')):
         out = model.generate(idx, BLOCK_SIZE - 3)
-    assert out.shape == (2, BLOCK_SIZE), f'从 3 个字写 {BLOCK_SIZE - 3} 个，应得到 (B, {BLOCK_SIZE})（原来的字在前），却是 {tuple(out.shape)}。'
+    assert out.shape == (2, BLOCK_SIZE), (
+        f'从 3 个字写 {BLOCK_SIZE - 3} 个，应得到 (B, {BLOCK_SIZE})（原来的字在前），却是 {tuple(out.shape)}。'
+        '新的字要接在后面：idx = torch.cat([idx, next_idx], dim=1)。')
     assert torch.equal(out[:, :3], idx), '写出来的开头应是原来的字：新的字接在后面。'
     assert out.dtype == torch.int64 and out.min() >= 0 and out.max() < SIZES['vocab_size'], (
         'generate 应返回字的编号（int64，小于 vocab_size）。')
@@ -258,6 +263,9 @@ def test_generate_samples_what_the_last_position_predicts(rung):
     if follows(probability[-1]):
         return
     assert frequency.max() < 1, '每次都写同一个字：应按概率抽取（torch.multinomial），不是取概率最大的那个。'
+    uniform = torch.full_like(probability[0], 1 / SIZES['vocab_size'])
+    assert not follows(uniform), (
+        '每个字抽到的机会一样多，和得分无关：softmax 要在词表那一维上做（dim=-1），不是在批那一维上（dim=0）。')
     assert not follows(probability[0]), '用了第一个位置的得分：下一个字由最后一个位置（logits[:, -1]）预测。'
     raise AssertionError('抽到的字，频率和最后一个位置的概率不符：'
                          '应取 logits[:, -1]，在词表那一维上做 softmax，再按这个概率抽取。')
@@ -305,12 +313,25 @@ def test_v2_with_zero_positions_equals_v1():
 @pytest.mark.parametrize('rung', LADDER.since('v2'))
 def test_generate_crops_the_context_to_block_size(rung):
     """Beyond block_size there is no position to give a token; what lies before the last block_size is not seen."""
-    model, long = build(rung), random_ids(1, 3 * BLOCK_SIZE)
+    model, long, seen = build(rung), random_ids(1, 3 * BLOCK_SIZE), []
+    model.token_embedding_table.register_forward_pre_hook(lambda _, args: seen.append(args[0].size(1)))
+
+    def say():
+        given = f'这里 block_size 是 {BLOCK_SIZE}，交给模型的却有 {"、".join(map(str, seen))} 个字。'
+        return ('上文比 block_size 长时出错：只有 block_size 个位置，generate 每次要把上文截到最后 block_size 个字。' + given
+                + ('没有截，或者截错了维：idx[-n:] 截的是批，截字要写 idx[:, -n:]。' if seen[0] > BLOCK_SIZE else
+                   '只截了一次：要在循环里每次都截，因为每次都添了一个字。'))
+
     written = []
-    with hint('上文比 block_size 长时出错：只有 block_size 个位置，generate 每次要把上文截到最后 block_size 个字。'):
+    with hint(say):
         for idx in (long, long[:, -BLOCK_SIZE:]):
             torch.manual_seed(3)
             written.append(model.generate(idx, 5)[:, -5:])
+    torch.manual_seed(3)
+    whole = model.generate(long, 5)
+    assert whole.shape == (1, 3 * BLOCK_SIZE + 5) and torch.equal(whole[:, :3 * BLOCK_SIZE], long), (
+        f'从 {3 * BLOCK_SIZE} 个字写 5 个，应得到 {3 * BLOCK_SIZE + 5} 个，原来的字都在，却是 {whole.size(1)} 个：'
+        '截下来的只交给模型，不要拿它换掉 idx，不然前面的字就丢了。')
     assert torch.equal(*written), (
         '上文比 block_size 长时，写出来的和只给最后 block_size 个字时不同：要留下最后的 block_size 个字，不是最前的。')
 
@@ -353,7 +374,8 @@ def test_logits_depend_on_earlier_tokens(rung, expected):
         blind = [other for other in range(position, BLOCK_SIZE) if other not in changed]
         assert not blind, (
             f'第 {blind[0] + 1} 个字的预测不随{"它自己" if blind[0] == position else f"第 {position + 1} 个字"}变化：'
-            '每个字都应看得到自己和前面所有的字。\n' + (attention_mistake(rung) or '检查掩码盖住了哪些位置。'))
+            '每个字都应看得到自己和前面所有的字。\n' + (
+                attention_mistake(rung) or '注意力单独看没有错：查它的结果用上了没有，之前之后的各步丢掉了什么。'))
 
 
 @pytest.mark.idea('上文短一些，前面的预测不变')
@@ -367,7 +389,7 @@ def test_short_and_single_token_contexts(rung):
             logits = model(idx[:, :length])[0]
         assert torch.allclose(logits, whole[:, :length], atol=1e-5), (
             f'只给前 {length} 个字，得分和给全 {BLOCK_SIZE} 个字时前 {length} 个位置的不同：前面的预测不应取决于后面还有没有字。'
-            '位置从 0 数起' + ('，掩码取前 T 行、前 T 列。' if rung.reached('v3') else '。'))
+            '位置从 0 数起' + ('，掩码取前 T 行、前 T 列' if rung.reached('v3') else '') + '，都要按实际的字数 T 截取。')
 
 
 # v4: heads
@@ -603,9 +625,12 @@ def test_sublayers_see_mean_0_and_variance_1_whatever_the_scale(rung, expected, 
     for name, x in seen:
         normal = x.mean(-1).abs().max() < 1e-3 and (x.var(-1, unbiased=False) - 1).abs().max() < 0.05
         if expected:
+            assert x.mean(-1).abs().max() < 1e-3, (
+                f'{name}读到的每个位置，均值应是 0，却有 {x.mean(-1).abs().max():.2g}：归一化要先减去均值，再除以标准差；'
+                '没有归一化，或者不是在最后一维（n_embd）上做的，也会这样。')
             assert normal, (f'让嵌入的标准差是 {scale:g}，{name}读到的每个位置，均值应是 0、方差应是 1，'
                             f'却有方差是 {x.var(-1, unbiased=False).max():.2g} 的：它读之前没有归一化，'
-                            '或者不是在最后一维（n_embd）上做的。')
+                            '或者除以的不是标准差（方差的平方根，不是方差），或者不是在最后一维（n_embd）上做的。')
         else:
             assert not normal, f'{name}读到的已经归一化了：那是 v9 的内容。'
 
@@ -665,6 +690,13 @@ def test_dropout_never_falls_on_the_residual_stream(rung):
         '子层都归零之后，训练模式下的得分还有随机性：dropout 落在了 Block 之外（嵌入或最后的输出），这里只丢子层里的。')
 
 
+def often(nothing, p):
+    """What the share of what is dropped tells."""
+    share = nothing.float().mean()
+    return ('：这里丢了两次（比如注意力里丢过，Block 里又丢）' if abs(share - (1 - (1 - p) ** 2)) < 0.02 else
+            '：这里用的是 1 - dropout，nn.Dropout 的参数是丢掉的比例，不是留下的' if abs(share - (1 - p)) < 0.02 else '')
+
+
 def added(block, x):
     """What a block adds to the stream, and where that is exactly nothing."""
     out = block(x)
@@ -685,7 +717,7 @@ def test_dropout_falls_on_attention_weights_and_both_sublayer_outputs(rung):
     assert nothing.any(), '前馈网络的输出没有经过 dropout：在它的最后、加到 x 上之前。'
     assert abs(nothing.float().mean() - p) < 0.03, (
         f'dropout={p} 时，前馈网络的输出丢掉了 {nothing.float().mean():.0%}，应是 {p:.0%}：'
-        '比例要来自参数 dropout，而且只丢一次。')
+        f'比例要来自参数 dropout，而且只丢一次{often(nothing, p)}。')
     assert torch.allclose(dropped[~nothing], full[~nothing] / keep, atol=1e-5), (
         f'前馈网络的输出里，留下的应正好放大到 1 / (1 - {p}) 倍，却不是：dropout 放在了别处（比如两个线性层之间），'
         '应只在最后。')
@@ -705,7 +737,7 @@ def test_dropout_falls_on_attention_weights_and_both_sublayer_outputs(rung):
     assert nothing.any(), ('注意力的输出没有经过 dropout：在 proj 之后、加到 x 上之前。')
     assert abs(nothing.float().mean() - p) < 0.03, (
         f'dropout={p} 时，注意力的输出丢掉了 {nothing.float().mean():.0%}，应是 {p:.0%}：'
-        '在 proj 之后丢一次，比例来自参数 dropout。')
+        f'在 proj 之后丢一次，比例来自参数 dropout{often(nothing, p)}。')
     dropped = dropped * keep - 1
     past = (weights > 1e-6) & ~nothing
     lost = past & (dropped.abs() < 1e-4)
@@ -756,11 +788,21 @@ def test_final_model_equals_an_independent_implementation(rung):
         '查 ln_f 是不是在所有 Block 之后，每一步是不是都用上了，而且只用了一次。')
 
 
+def too_large(model):
+    """Which weights start out of proportion to the number of what they add up, in Chinese."""
+    for name, weight in model.named_parameters():
+        usual = 1 if 'embedding' in name else weight.size(-1) ** -0.5
+        if weight.dim() == 2 and weight.std() > 2.5 * usual:
+            return (f'{name} 的初始值太大：标准差是 {weight.std():.2g}，'
+                    f'{"nn.Embedding" if "embedding" in name else "nn.Linear"} 默认不超过 {usual:.2g}。')
+    return '各组权重的初始值都不大，检查各步有没有多乘什么。'
+
+
 @pytest.mark.idea('刚建好时，损失接近 ln V')
 @pytest.mark.parametrize('rung', LADDER.numbered)
 def test_loss_starts_near_ln_vocab(rung):
     model = build(rung, vocab_size=1000, n_embd=64, n_layer=3)
     _, loss = model(random_ids(32, BLOCK_SIZE, vocab_size=1000), random_ids(32, BLOCK_SIZE, seed=2, vocab_size=1000))
     assert abs(loss.item() - math.log(1000)) < 0.8, (
-        f'1,000 个字的词表，还没有训练，损失应接近 ln 1000 ≈ 6.91（每个字一样可能），却是 {loss:.2f}：'
-        '得分一开始就太大了，检查各步有没有多乘什么，或者初始的权重太大。')
+        f'1,000 个字的词表，还没有训练，损失应接近 ln 1000 ≈ 6.91（每个字一样可能），却是 {loss:.2f}：得分一开始就太大了。\n'
+        + too_large(model))
