@@ -31,7 +31,7 @@ def differs(part, compute, expected, mistakes, look):
     """What to say of a part that does not give what is expected, or None: first of shapes, if no mistake is known.
 
     `compute` gives what the part returns, `mistakes` are {what to say: how to compute what it leads to}, and `look`
-    is where to look when none fits.
+    finds where to look when none fits.
     """
     out, right = outcome(compute), expected()
     if alike(out, right):
@@ -44,8 +44,28 @@ def differs(part, compute, expected, mistakes, look):
     if not isinstance(out, torch.Tensor):
         return f'{part}应返回一个张量，却返回了 {type(out).__name__}。'
     if out.shape != right.shape:
-        return f'{part}的输出形状应是 {tuple(right.shape)}，却是 {tuple(out.shape)}。{look}'
-    return f'{part}的输出{"里有 NaN" if out.isnan().any() else "和应有的不同"}。{look}'
+        return f'{part}的输出形状应是 {tuple(right.shape)}，却是 {tuple(out.shape)}。{look()}'
+    return f'{part}的输出{"里有 NaN" if out.isnan().any() else "和应有的不同"}。{look()}'
+
+
+def located(run, steps, ends=True):
+    """Where a computation leaves its way first, in Chinese, or nothing.
+
+    `steps` are [(name, module, what it should read, what that is called)]; `ends` tells whether the last gives the result.
+    """
+    calls = []
+    hooks = [module.register_forward_hook(lambda _, args, out, name=name: calls.append((name, args[0], out)))
+             for name, module, *_ in steps]
+    out = outcome(run)
+    for hook in hooks:
+        hook.remove()
+    for name, _, right, what in steps:
+        mine = [(read, out) for called, read, out in calls if called == name]
+        if len(mine) != 1:
+            return f'看到的是：{name} 调用了 {len(mine)} 次，应是 1 次。'
+        if not alike(mine[0][0], right):
+            return f'看到的是：{name} 读到的不是{what}，在它之前多了或少了一步。'
+    return '' if not ends or alike(out, calls[-1][2]) else f'看到的是：{steps[-1][0]} 读到的是对的，在它之后又多了一步。'
 
 
 # Attention
@@ -207,8 +227,10 @@ def attention_mistake(rung, **sizes):
     """What is wrong with the attention of a rung, in Chinese, or None; its weights are shaken, so that it shows."""
     sa, heads = attention_of(shaken(rung, **sizes)), heads_of(rung)
     x = noise(3, BLOCK_SIZE, SIZES['n_embd'])
+    steps = [(name, getattr(sa, name), x, '注意力的输入 x') for name in NAMES[:3]]
     return differs('注意力', lambda: sa(x), lambda: attend(sa, x, heads), attention_mistakes(sa, x, heads),
-                   f'一步一步和公式 softmax(q @ k 的转置 / √维数 + 掩码) @ v 对照。{seen_by(sa, x)}')
+                   lambda: '一步一步和公式 softmax(q @ k 的转置 / √维数 + 掩码) @ v 对照。'
+                           + located(lambda: sa(x), steps, ends=False) + seen_by(sa, x))
 
 
 def seen_by(sa, x):
@@ -246,7 +268,8 @@ def feed_forward_mistake(ffwd):
         'ReLU 放错了地方：应在两个线性层之间，不在最前。': lambda: second(first(x.relu())),
         '前馈网络里又加了它的输入：残差连接从 v7 起放在 Block 里，这里只返回 net(x)。': lambda: x + second(first(x).relu()),
         '前馈网络里多了一个 softmax：最后应是线性层。': lambda: second(first(x).relu()).softmax(-1),
-    }, '应是：线性层，ReLU，线性层，别的都没有（eval 模式下）。')
+    }, lambda: '应是：线性层，ReLU，线性层，别的都没有（eval 模式下）。' + located(lambda: ffwd(x), [
+        ('第一个线性层', first, x, '前馈网络的输入 x'), ('第二个线性层', second, first(x).relu(), 'ReLU 的输出')]))
 
 
 def same(x):
@@ -257,6 +280,9 @@ def block_mistake(block, rung):
     """What is wrong in a block whose parts are right, or None."""
     sa, ffwd, x = block.sa, block.ffwd, noise(2, BLOCK_SIZE, WIDTH)
     given = x.clone()
+    outcome(lambda: block(given))
+    if not torch.equal(given, x):
+        return 'Block 改动了传给它的 x（比如写了 x += ……），求导时还要用原来的：写成 x = x + ……。'
     ln1, ln2 = (block.ln1, block.ln2) if rung.reached('v9') else (same, same)
 
     def residual(a=1, b=1, n1=ln1, n2=ln2, f=sa, g=ffwd):
@@ -282,7 +308,8 @@ def block_mistake(block, rung):
         early = 'Block 的输入又加到了它的输出上：残差连接是 v7 的内容，这里直接用 sa(x) 和 ffwd(x)。'
         for i, wrong in enumerate((lambda: x + ffwd(sa(x)), residual, lambda: ffwd(x + sa(x)), lambda: sa(x) + ffwd(sa(x)))):
             mistakes[early + ' ' * i] = wrong
-        return differs('Block ', lambda: block(given), lambda: ffwd(sa(x)), mistakes, '一个 Block 应是 ffwd(sa(x))，前后没有别的。')
+        return differs('Block ', lambda: block(given), lambda: ffwd(sa(x)), mistakes, lambda: '一个 Block 应是 ffwd(sa(x))，前后没有别的。'
+                       + located(lambda: block(given), [('sa', sa, x, ' Block 的输入 x'), ('ffwd', ffwd, sa(x), '注意力的输出')]))
     mistakes = {
         '没有残差：x 自己没有传下去。每个子层的输出要加到它的输入 x 上。': lambda: ffwd(ln2(sa(ln1(x)))),
         '只有前馈网络有残差，注意力没有：x 自己没有传下去。写成 x = x + sa(……)。': lambda: attended + ffwd(ln2(attended)),
@@ -327,9 +354,14 @@ def block_mistake(block, rung):
             'ln1 和 ln2 用反了：ln1 在注意力之前，ln2 在前馈网络之前。': lambda: residual(n1=ln2, n2=ln1),
             '归一化混了不同的位置（不是从注意力漏的）：只该在每个位置的最后一维（n_embd）上做。': lambda: residual(n1=normal, n2=normal),
         }
-    return differs('Block ', lambda: block(given), residual, mistakes,
-                   '应先 x = x + sa(……)，再 x = x + ffwd(……)，前后没有别的。' if not rung.reached('v9') else
-                   '应先 x = x + sa(ln1(x))，再 x = x + ffwd(ln2(x))，前后没有别的。')
+    middle = x + attended
+    steps = [('sa', sa, ln1(x), ' ln1(x)' if rung.reached('v9') else ' x'),
+             ('ffwd', ffwd, ln2(middle), ' ln2(x)' if rung.reached('v9') else '加过注意力的 x')]
+    if rung.reached('v9'):
+        steps = [('ln1', ln1, x, ' Block 的输入 x'), steps[0], ('ln2', ln2, middle, '加过注意力的 x'), steps[1]]
+    return differs('Block ', lambda: block(given), residual, mistakes, lambda: located(lambda: block(given), steps, ends=False)
+                   + ('应先 x = x + sa(ln1(x))，再 x = x + ffwd(ln2(x))，前后没有别的。' if rung.reached('v9') else
+                    '应先 x = x + sa(……)，再 x = x + ffwd(……)，前后没有别的。'))
 
 
 def model_mistake(model, rung, idx):
@@ -431,8 +463,13 @@ def model_mistake(model, rung, idx):
     order = ['字的嵌入' + ('加位置的嵌入' if rung.reached('v2') else ''),
              *(['各个 Block，一层接一层'] if rung.reached('v6') else ['注意力'] * rung.reached('v3') + ['前馈网络'] * rung.reached('v5')),
              *['ln_f'] * rung.reached('v9'), 'lm_head']
-    return differs('模型', lambda: model(idx)[0], lambda: scores(through(x)), mistakes,
-                   f'得分应是：{" → ".join(order)}，中间没有别的。这几个部分单独看没有查出错，查 forward 里怎么把它们连起来。')
+    names = [f'blocks[{i}]' for i in range(len(layers))] if rung.reached('v6') else ['sa', 'ffwd'][:len(layers)]
+    steps, stream, what = [], x, order[0]
+    for name, part in [*zip(names, layers, strict=True), *[('ln_f', norm)] * rung.reached('v9'), ('lm_head', head)]:
+        steps.append((name, part, stream, what))
+        stream, what = part(stream), f' {name} 的输出'
+    return differs('模型', lambda: model(idx)[0], lambda: scores(through(x)), mistakes, lambda: located(lambda: model(idx)[0], steps)
+                   + f'得分应是：{" → ".join(order)}，中间没有别的。这几个部分单独看没有查出错，查 forward 里怎么把它们连起来。')
 
 
 def loss_mistakes(logits, targets):

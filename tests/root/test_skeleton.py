@@ -95,6 +95,9 @@ def test_evaluation_is_the_mean_loss_in_eval_mode_without_gradients(rung):
     assert len(seen) == 6, f'eval_iters=3，训练集和验证集各看 3 批，模型应算 6 次，却算了 {len(seen)} 次。'
     assert not any(training for training, *_ in seen), '评估时模型还在 train 模式：先 model.eval()，dropout 才会停下。'
     assert not any(grad for _, grad, _ in seen), '评估时还在为求导做准备：加上 @torch.no_grad()，又快又省内存。'
+    assert all(len(batch) == 4 and len(batch[0]) == 5 for batch in batches), (
+        'batch_size=4、block_size=5 时，评估的每一批应是 4 段、每段 5 个字，却有 '
+        f'{len(batches[0])} 段、{len(batches[0][0])} 个字的：get_batch 要给这两个参数。')
     assert batches[0] != batches[1], (
         '一次评估里看的是同一批，看了 eval_iters 遍：要取 eval_iters 个不同的批，再求平均。生成器在循环之前建一次。')
     assert losses['train'] == pytest.approx(sum(loss for *_, loss in seen[:3]) / 3), '应是 eval_iters 批损失的平均。'
