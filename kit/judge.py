@@ -4,11 +4,17 @@
 
 The learner's file takes the place of our rung 3, the tests that are marked with an idea and are about rung 3 run, and
 what they say when they fail is printed instead of a traceback: what is wrong in terms of the idea, and where to look.
+They run from the parts to the whole, so that what fails first is the nearest to the cause; what a test has words for is
+said before what only broke, and that an idea of the next rung is there already, last. With -x nothing runs behind the
+first failure that has words.
 """
 
 import _thread
+import dis
 import inspect
 import linecache
+import re
+import sys
 import threading
 import time
 import traceback
@@ -35,7 +41,8 @@ def start(config):
     if not path.is_file() or path.suffix != '.py':
         raise pytest.UsageError(f'找不到 {mine}：--mine 后面应是一个 .py 文件，相对于当前目录')
     config.pluginmanager.unregister(name='terminalreporter')
-    config.pluginmanager.register(Judge(rung, path.resolve(), mine, config.option.time_limit))
+    config.pluginmanager.register(Judge(rung, path.resolve(), mine, config.option.time_limit, config.option.maxfail == 1))
+    config.option.maxfail = 0
 
 
 def files_of(ladder):
@@ -87,13 +94,55 @@ def time_limit(seconds):
         raise TimeUp from error
 
 
+MEANT = {  # {what torch says: what it means}; the groups of the one are named in the other
+    r'mat1 and mat2 shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)':
+        '线性层要的宽度和给它的不一样：给它的最后一维是 {0}，nn.Linear 的第一个参数却是 {1}。',
+    r'(?:Expected size for first two dimensions of batch2 tensor to be: \[\d+, (\d+)\] but got: \[\d+, (\d+)\]'
+    r'|batch1 and batch2)': '矩阵相乘对不上：左边的最后一维（{0}）应等于右边的倒数第二维（{1}），看看该不该转置。',
+    r'The size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at non-singleton dimension (\d+)':
+        '两个张量的形状对不上：从 0 数第 {2} 维，一个是 {0}，一个是 {1}。',
+    r'Expected target size \[(.*)\], got \[(.*)\]|Expected input batch_size|[Mm]ulti-target not supported':
+        'F.cross_entropy 的形状不对：它把第 1 维当作词表。得分先摊平成 (B*T, V)，targets 摊平成 (B*T,)：'
+        'logits.flatten(0, 1) 和 targets.flatten()。',
+    r'index out of range in self': 'nn.Embedding 里没有这一行：编号超出了表的行数。表的第一个参数是行数，第二个是宽度，编号从 0 数起。',
+    r'view size is not compatible': 'transpose 之后张量在内存里不连续，不能 view：用 flatten 或 reshape，或者先 .contiguous()。',
+    r'Given normalized_shape=\[(.*?)\]': 'nn.LayerNorm 的大小是 {0}，和给它的最后一维对不上：它在最后一维上做，应是 nn.LayerNorm(n_embd)。',
+    r'running_mean should contain': '用的是 BatchNorm：它在一批文本之间做平均，这里应是 nn.LayerNorm(n_embd)，只看一个位置自己。',
+    r'probability tensor contains': 'torch.multinomial 要的是概率，不能有负数和 NaN：得分要先在词表那一维上做 softmax。',
+    r'Sizes of tensors must match except in dimension (\d+)':
+        'torch.cat 的各个张量，除了接在一起的那一维（这里是第 {0} 维），别的维要一样：新的字接在后面是 dim=1，不是 dim=0。',
+    r"shape '\[(.*)\]' is invalid for input of size (\d+)": '数的个数对不上：一共 {1} 个数，不能排成 ({0})。',
+    r"invalid for input of size|doesn't multiply up to the size": '数的个数对不上，不能拆成这样的形状。',
+    r"Expected tensor for argument #1 'indices'": 'nn.Embedding 要的是整数的编号（int64），给它的却是小数。',
+    r'embed_dim|must be divisible': '宽度不能平分成这么多个头。',
+    r'does not require grad': '损失和参数之间断开了：求导走不到任何一个参数。看看有没有 detach、.data、no_grad，或者该优化的不是模型。',
+}
+
+
+def reads_globals(module, names):
+    """[(function, name)] of what classes of a module read from its top though they should be given it."""
+    return [(f'{owner.__name__}.{function.__name__}', name)
+            for owner in vars(module).values() if inspect.isclass(owner) and owner.__module__ == module.__name__
+            for function in vars(owner).values() if inspect.isfunction(function)
+            for name in sorted({step.argval for step in instructions(function.__code__) if step.opname == 'LOAD_GLOBAL'}
+                               & {*names}) if isinstance(getattr(module, name, None), (int, float))]
+
+
+def instructions(code):
+    """Those of a function, and of all that is defined in it."""
+    yield from dis.get_instructions(code)
+    for const in code.co_consts:
+        if inspect.iscode(const):
+            yield from instructions(const)
+
+
 class Judge:
     """A pytest plugin: puts the learner's file in place, chooses the tests, and reports in Chinese."""
 
-    def __init__(self, rung, path, name, seconds):
-        self.rung, self.path, self.name, self.seconds = rung, path, name, seconds
+    def __init__(self, rung, path, name, seconds, first):
+        self.rung, self.path, self.name, self.seconds, self.first = rung, path, name, seconds, first
         self.files = files_of(rung.ladder)
-        self.verdicts = {}  # {title: None if the idea holds, or else the first hint that came}
+        self.verdicts = {}  # {title: None if the idea holds, or else (what it is for the cause, the first hint that came)}
 
     def pytest_sessionstart(self):
         scripts.MINE[self.rung] = self.path
@@ -109,10 +158,14 @@ class Judge:
         return True if collection_path.suffix == '.py' and collection_path not in self.files else None
 
     def pytest_collection_modifyitems(self, items):
-        items[:] = sorted(filter(self.is_judged, items), key=lambda item: self.files.index(item.path))
+        items[:] = sorted(filter(self.is_judged, items), key=lambda item: (is_of_the_next(item), self.files.index(item.path)))
 
     def pytest_collection_finish(self, session):
         self.titles = list(dict.fromkeys(map(title, session.items)))
+
+    def pytest_collectreport(self, report):
+        if report.failed:  # our own tests are broken: what is left of them judges nothing
+            raise pytest.UsageError(str(report.longrepr))
 
     def is_judged(self, item):
         """Whether a test is about an idea of this rung: by its parameter `rung`, or by the mark itself."""
@@ -129,8 +182,11 @@ class Judge:
     def pytest_runtest_makereport(self, item, call):
         verdict = self.verdicts.setdefault(title(item), None)
         if call.excinfo and not verdict:
-            self.verdicts[title(item)] = self.explain(call.excinfo.value)
-            if item.path == self.files[0] or isinstance(call.excinfo.value, TimeUp):
+            error = call.excinfo.value
+            far = 3 if is_of_the_next(item) else far_from_the_cause(error)
+            self.verdicts[title(item)] = far, self.explain(error)
+            broke = far == 2 and any(frame.name == 'forward' for frame in traceback.extract_tb(error.__traceback__))
+            if item.path == self.files[0] and not broke or isinstance(error, TimeUp) or self.first and not far:
                 item.session.shouldfail = 'nothing that follows would tell more'
 
     @pytest.hookimpl(wrapper=True)
@@ -141,10 +197,11 @@ class Judge:
         return result
 
     def pytest_sessionfinish(self):
-        failed = {title: hint for title, hint in self.verdicts.items() if hint}
-        for i, (title, hint) in enumerate(failed.items()):
+        failed = sorted(((*verdict, title) for title, verdict in self.verdicts.items() if verdict), key=lambda verdict: verdict[0])
+        for i, (_, hint, title) in enumerate(failed):
             print('\n先看这一项，后面的常常是它带出来的：' if i == 0 and len(failed) > 1 else '')
             print(f'  {title}')
+            hint = f'{self.globals_read()}{hint}' if i == 0 else hint
             print('\n'.join(f'    {line}' for line in hint.splitlines()))
         held, left = len(self.verdicts) - len(failed), len(self.titles) - len(self.verdicts)
         print(f'\n{len(self.titles)} 项性质，成立 {held} 项，不成立 {len(failed)} 项'
@@ -153,6 +210,19 @@ class Judge:
             print(f'再和我们的写法对照：git diff --no-index {self.name} {self.rung.path}')
         if 'not_judged' in self.rung.practice:
             print(self.rung.practice['not_judged'].format(self.name))
+
+    def sizes(self):
+        """The sizes that the model is built with, in words."""
+        sizes = self.rung.ladder.contract['sizes'] if self.rung.ladder.contract else {}
+        return '、'.join(f'{name} 是 {size}' for name, size in sizes.items() if name in self.rung.arguments)
+
+    def globals_read(self):
+        """That classes read the sizes at the top of the file, which are not those that the model is built with."""
+        module = sys.modules.get(scripts.module_name(self.path))
+        found = reads_globals(module, self.rung.arguments) if module and self.rung.ladder.contract else []
+        where = '，'.join(f'{function} 里的 {name}' for function, name in found)
+        return found and (f'类里用了文件顶部的全局变量：{where}。类只用传给它的参数，这些也要从参数传进来。\n'
+                          f'检查时故意用别的大小（{self.sizes()}），和顶部的不同，这样的错才看得出来。\n') or ''
 
     def explain(self, error):
         """What a failure means to the learner."""
@@ -176,6 +246,10 @@ class Judge:
                 return f'{owner.__name__} 里没有 {error.name}：这一级应有它，名字不能改。'
         where = self.line(error) or f'调用 {self.name} 里的东西时出错。'
         first, *_ = str(getattr(error, 'msg', error)).strip().splitlines() or ['']
+        for said, meant in MEANT.items():
+            if found := re.search(said, str(error)):
+                return (f'{where}\n{meant.format(*found.groups())}\n检查时 {self.sizes()}，和你的不同是故意的。\n'
+                        f'{type(error).__name__}: {first}')
         return f'{where}\n{type(error).__name__}: {first}'
 
     def line(self, error):
@@ -186,10 +260,20 @@ class Judge:
         return f'第 {lines[-1]} 行：{linecache.getline(str(self.path), lines[-1]).strip()}' if lines else None
 
 
+def far_from_the_cause(error):
+    """0 for a failure with words of its own, 1 for one with words for what broke, 2 for what only broke."""
+    return 2 if not isinstance(error, (AssertionError, TimeUp)) else 1 if isinstance(error.__cause__, Exception) else 0
+
+
+def is_of_the_next(item):
+    """Whether it tests that an idea of the next rung is not there yet."""
+    return not parameters(item).get('expected', True)
+
+
 def title(item):
     """What a test is about, in Chinese; one that is false on this rung is the idea of the next."""
     idea = item.get_closest_marker('idea').args[0]
-    return idea if parameters(item).get('expected', True) else f'还没有下一级的「{idea}」'
+    return f'还没有下一级的「{idea}」' if is_of_the_next(item) else idea
 
 
 def parameters(item):

@@ -3,6 +3,7 @@
 import torch
 
 from kit.ladders import LADDERS
+from kit.scripts import build
 
 SIZES = LADDERS['root'].contract['sizes']
 BLOCK_SIZE = SIZES['block_size']
@@ -17,6 +18,16 @@ def noise(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
+def shaken(rung, **sizes):
+    """A model whose weights and biases are noise, however they were initialized: what differs shows."""
+    model, generator = build(rung, **sizes), torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            size = parameter.size(-1) ** -0.5 if parameter.dim() > 1 else 0.5
+            parameter.copy_(size * torch.randn(parameter.shape, generator=generator) + (parameter.dim() == 1))
+    return model
+
+
 def attention_of(model):
     return model.sa if hasattr(model, 'sa') else model.blocks[0].sa
 
@@ -26,7 +37,7 @@ def feed_forward_of(model):
 
 
 def layers_of(ffwd):
-    """The linear layers of a feed-forward network, in order."""
+    """The layers of a feed-forward network that have weights, in order."""
     return [layer for layer in ffwd.net if hasattr(layer, 'weight')]
 
 

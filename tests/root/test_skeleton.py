@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from kit.judge import hint
 from kit.ladders import LADDERS
@@ -50,9 +50,11 @@ def test_batches_are_pieces_of_the_data_with_the_next_token_as_target(rung):
     place[data] = torch.arange(100)
     x, y = module_of(rung).get_batch(data, 64, 9)
     assert x.shape == y.shape == (64, 9) and x.dtype == y.dtype == torch.int64, (
-        f'x 和 y 都应是 (batch_size, block_size) 的 int64，这里是 (64, 9)，却是 {tuple(x.shape)} 和 {tuple(y.shape)}。')
+        f'x 和 y 都应是 (batch_size, block_size) 的 int64，这里是 (64, 9)，却是 {tuple(x.shape)} 和 {tuple(y.shape)}。'
+        'y 的每个位置都是 x 同一位置的下一个字。')
     assert (place[x].diff(dim=1) == 1).all(), 'x 的每一行应是文本里连续的一段。'
     shift = (place[y] - place[x]).unique().tolist()
+    assert shift != [-1], 'x 和 y 对调了：y 的每个位置是 x 的前一个字，应是下一个字。'
     assert shift != [0], 'y 和 x 一样：y 的每个位置应是 x 同一位置的下一个字，要往后错一个字。不错开，模型只学会照抄。'
     assert shift == [1], f'y 的每个位置应是 x 同一位置的下一个字（往后 1 个），却是往后 {"、".join(map(str, shift[:5]))} 个。'
 
@@ -61,6 +63,9 @@ def test_batches_are_pieces_of_the_data_with_the_next_token_as_target(rung):
 @pytest.mark.parametrize('rung', LADDER.numbered)
 def test_batches_reach_both_ends_of_the_data_and_differ(rung):
     data = torch.arange(12)
+    starts = [module_of(rung).get_batch(torch.arange(10_000), 32, 9)[0][:, 0] for _ in range(2)]
+    assert len(starts[0].unique()) > 1, '一批里的每一行都从同一个起点取：每一行要有自己随机的起点。'
+    assert not torch.equal(*starts), '每次取到的起点都一样：起点要随机（torch.randint），训练才看得到文本的各处。'
     with hint('文本只比 block_size 长一点时，取批出错：能取的起点有 len(data) - block_size 个。'):
         x, y = module_of(rung).get_batch(data, 500, 9)
     assert set(x[:, 0].tolist()) == {0, 1, 2} and y.max() == 11, (
@@ -79,9 +84,10 @@ def evaluate(rung, model, train, val):
 @pytest.mark.parametrize('rung', LADDER.numbered)
 def test_evaluation_is_the_mean_loss_in_eval_mode_without_gradients(rung):
     model = build(rung, dropout=0.5).train()
-    data, seen = torch.randint(29, (300,), generator=torch.Generator().manual_seed(1)), []
+    data, seen, batches = torch.randint(29, (300,), generator=torch.Generator().manual_seed(1)), [], []
 
     def record(module, args, output):
+        batches.append(args[0].tolist())
         seen.append((module.training, torch.is_grad_enabled(), output[1].item()))
 
     model.register_forward_hook(record)
@@ -89,6 +95,11 @@ def test_evaluation_is_the_mean_loss_in_eval_mode_without_gradients(rung):
     assert len(seen) == 6, f'eval_iters=3，训练集和验证集各看 3 批，模型应算 6 次，却算了 {len(seen)} 次。'
     assert not any(training for training, *_ in seen), '评估时模型还在 train 模式：先 model.eval()，dropout 才会停下。'
     assert not any(grad for _, grad, _ in seen), '评估时还在为求导做准备：加上 @torch.no_grad()，又快又省内存。'
+    assert all(len(batch) == 4 and len(batch[0]) == 5 for batch in batches), (
+        'batch_size=4、block_size=5 时，评估的每一批应是 4 段、每段 5 个字，却有 '
+        f'{len(batches[0])} 段、{len(batches[0][0])} 个字的：get_batch 要给这两个参数。')
+    assert batches[0] != batches[1], (
+        '一次评估里看的是同一批，看了 eval_iters 遍：要取 eval_iters 个不同的批，再求平均。生成器在循环之前建一次。')
     assert losses['train'] == pytest.approx(sum(loss for *_, loss in seen[:3]) / 3), '应是 eval_iters 批损失的平均。'
 
 
@@ -229,6 +240,97 @@ def test_every_parameter_gets_a_gradient(rung):
 STEPS = 60
 
 
+def watched(module, monkeypatch, request, rung):
+    """What main does with its model, its optimizer and its batches, written down while it runs."""
+    seen = {'losses': [], 'batches': [], 'optimizers': [], 'written': [], 'evaluated': [], 'missing': set(), 'models': []}
+    stepped, backward, estimate = [], torch.Tensor.backward, module.estimate_loss
+    model_class = getattr(module, rung.ladder.contract['model'])
+    forward, generate = model_class.forward, model_class.generate
+
+    def before_step(optimizer, *_):
+        given = [p for group in optimizer.param_groups for p in group['params']]
+        assert not seen['losses'] or any(p.grad is not None and p.grad.any() for p in given), (
+            'optimizer.step() 时梯度全是空的：zero_grad() 放在了 backward() 之后，把刚算出的梯度清掉了。'
+            '每一步先 zero_grad()，再 backward()，再 step()。')
+        seen['optimizers'].append(id(optimizer))
+        kept.append(optimizer)
+        if seen['models']:
+            ids = {id(p) for p in given}
+            seen['missing'] |= {name for name, p in seen['models'][-1].named_parameters() if id(p) not in ids}
+
+    kept = []  # an optimizer that is gone could leave its id to the next
+    for hook in (register_optimizer_step_pre_hook(before_step),
+                 register_optimizer_step_post_hook(lambda optimizer, *_: stepped.append(optimizer))):
+        request.addfinalizer(hook.remove)
+
+    def record(loss, *args, **kwargs):
+        seen['losses'].append(loss.item())
+        assert len(seen['losses']) < 3 * STEPS, f'max_iters 是 {STEPS}，训练却不停：循环的次数要由 max_iters 决定。'
+        stale = [p for optimizer in stepped for group in optimizer.param_groups for p in group['params']
+                 if p.grad is not None and p.grad.any()]
+        assert not stale, '上一步的梯度没有清零，会和这一步的加在一起：每一步先 optimizer.zero_grad()，再 loss.backward()。'
+        stepped.clear()
+        return backward(loss, *args, **kwargs)
+
+    def run(model, idx, targets=None, *args, **kwargs):
+        if torch.is_grad_enabled() and targets is not None:
+            seen['batches'].append((model.training, idx.tolist(), targets.tolist()))
+            seen['models'].append(model)
+        return forward(model, idx, targets, *args, **kwargs)
+
+    def write(model, idx, *args, **kwargs):
+        seen['written'].append((len(seen['losses']), model.training, model, idx[0].tolist()))
+        return generate(model, idx, *args, **kwargs)
+
+    def evaluate(*args, **kwargs):
+        seen['evaluated'].append(estimate(*args, **kwargs))
+        return seen['evaluated'][-1]
+
+    monkeypatch.setattr(torch.Tensor, 'backward', record)
+    monkeypatch.setattr(model_class, 'forward', run)
+    monkeypatch.setattr(model_class, 'generate', write)
+    monkeypatch.setattr(module, 'estimate_loss', evaluate)
+    return seen
+
+
+def check_training(seen, text):
+    """Each step sees another batch of the training part, in train mode; one optimizer has every parameter."""
+    chars = sorted(set(text))
+    rows = [(''.join(chars[i] for i in x), ''.join(chars[i] for i in y))
+            for _, xs, ys in seen['batches'] for x, y in zip(xs, ys, strict=True)]
+    assert all(training for training, *_ in seen['batches'][1:]), (
+        '训练的时候模型在 eval 模式：dropout 不起作用。评估和写作之后要回到 model.train()。')
+    assert not rows or len({len(x) for x, _ in rows}) == 1 and len(rows[0][0]) == 16, (
+        f'block_size 是 16，训练用的每段却有 {len(rows[0][0])} 个字：get_batch 要给 block_size，写死了别的数，后面的位置就学不到。')
+    ends = {x[1:] + y[-1] == y for x, y in rows}
+    assert ends != {False}, ('训练时，targets 不是 x 每个位置的下一个字：模型和损失该用 model(x, y)，'
+                             'x 和 y 不要对调（那是猜前一个字），也不要都用 x（那是照抄）。')
+    assert len(seen['batches']) < 2 or any(batch[1] != seen['batches'][0][1] for batch in seen['batches']), (
+        '每一步用的都是同一批，反复学同样的几段：get_batch 要放在循环里，每一步取新的一批。')
+    training = text[:int(0.9 * len(text))]
+    assert all(x + y[-1] in training for x, y in rows), (
+        '训练用到了验证集里的字：训练的批只从训练集（前 train_ratio）里取，不然验证损失就不说明问题了。')
+    assert len(set(seen['optimizers'])) <= 1, (
+        '每一步都用了一个新的优化器：优化器要在循环之前建一次，它记着前面各步的梯度。')
+    assert not seen['missing'], f'优化器里没有 {"、".join(sorted(seen["missing"]))}：要给它 model.parameters()，全部的参数。'
+
+
+def check_writing(seen, text):
+    """The trained model writes, in eval mode, from the prompts."""
+    chars, written = sorted(set(text)), seen['written']
+    if not written:  # a loop of its own
+        return
+    assert written[-1][0] == len(seen['losses']), '写作在训练之前，用的是还没有训练好的模型：要放到训练循环之后。'
+    for _, training, model, idx in written:
+        assert not training, '写的时候模型在 train 模式，dropout 还在随机丢：写之前先 model.eval()，写完再 model.train()。'
+        assert not seen['models'] or model is seen['models'][-1], '写的是另一个模型，不是训练好的那一个：不要再建一个新的。'
+    given = [''.join(chars[i] for i in idx) for *_, idx in written]
+    for prompt in ('春江', '往事'):
+        assert any(prompt in said for said in given), (
+            f'交给 generate 的开头里没有「{prompt}」，而是「{given[-1]}」：要把 encode(prompt) 得到的编号作为上文给它，'
+            '不然写出来的和开头无关。')
+
+
 @pytest.mark.idea('main 训练、打印损失、续写')
 @pytest.mark.parametrize('rung', LADDER.numbered)
 def test_main_trains_prints_and_writes(rung, monkeypatch, tmp_path, capsys, small_corpus, request):
@@ -243,29 +345,23 @@ def test_main_trains_prints_and_writes(rung, monkeypatch, tmp_path, capsys, smal
             monkeypatch.setattr(module, name, value)
     monkeypatch.setenv('WANDB_MODE', 'disabled')
     monkeypatch.setattr(sys, 'argv', [str(script_of(rung))])
-    losses, stepped, backward = [], [], torch.Tensor.backward
-    hook = register_optimizer_step_post_hook(lambda optimizer, *_: stepped.append(optimizer))
-    request.addfinalizer(hook.remove)
-
-    def record(loss, *args, **kwargs):
-        losses.append(loss.item())
-        assert len(losses) < 3 * STEPS, f'max_iters 是 {STEPS}，训练却不停：循环的次数要由 max_iters 决定。'
-        stale = [p for optimizer in stepped for group in optimizer.param_groups for p in group['params']
-                 if p.grad is not None and p.grad.any()]
-        assert not stale, '上一步的梯度没有清零，会和这一步的加在一起：每一步先 optimizer.zero_grad()，再 loss.backward()。'
-        stepped.clear()
-        return backward(loss, *args, **kwargs)
-
-    monkeypatch.setattr(torch.Tensor, 'backward', record)
+    seen = watched(module, monkeypatch, request, rung)
     module.main()
     printed = capsys.readouterr().out
+    losses = seen['losses']
     assert losses, 'main() 没有训练：没有调用过 loss.backward()。'
+    check_training(seen, small_corpus)
     first, last = sum(losses[:5]) / 5, sum(losses[-5:]) / 5
     assert last < first - 0.3, (
         f'训练 {len(losses)} 步，损失从 {first:.2f} 到 {last:.2f}，应明显下降：'
         '每一步要 optimizer.zero_grad()、loss.backward()、optimizer.step()，而且用训练集的批。')
     assert re.search(r'\d\.\d\d', printed), (
         '没有打印损失：每隔 eval_interval 步评估一次，打印训练损失和验证损失。')
+    for name, said in (('train', '训练损失'), ('val', '验证损失')):
+        assert not seen['evaluated'] or any(abs(float(number) - value[name]) <= 0.5 * 10.0 ** -len(number.split('.')[1])
+                                            for number in re.findall(r'\d+\.\d+', printed) for value in seen['evaluated']), (
+            f'没有打印{said}：estimate_loss 算出了它，两个损失都要打印，才看得出有没有过拟合。')
+    check_writing(seen, small_corpus)
     for prompt in ('春江', '往事'):
         written = re.search(rf'^{prompt}([\s\S]{{5,}})', printed, flags=re.MULTILINE)
         assert written, f'训练之后，没有从「{prompt}」往下写：打印「{prompt}」和写出来的字，各占一段。'
