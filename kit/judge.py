@@ -208,7 +208,7 @@ class Judge:
               + (f'，还有 {left} 项要等改好之后再检查。' if left else '。'))
         if not failed and not left:
             print(f'再和我们的写法对照：git diff --no-index {self.name} {self.rung.path}')
-        if 'not_judged' in self.rung.practice:
+        if 'not_judged' in (self.rung.practice or {}):
             print(self.rung.practice['not_judged'].format(self.name))
 
     def sizes(self):

@@ -57,7 +57,7 @@ def called(rung):
 def practice_file(rung):
     """The name, the text and the number of marks of the file in which a learner writes that rung."""
     lines, todos = marked(body(rung.below.source), body(rung.source))
-    file, task = f'my_v{rung.number}.py', rung.practice
+    file, task = (rung.ladder.folder / f'my_v{rung.number}.py').as_posix(), rung.practice  # where ci.txt is found alike
     opening = OPENING.format(number=rung.number, name=task['name'], below=called(rung.below), todos=todos, file=file,
                              task=task['task'].strip(), truth=task['truth'], address=rung.address, answer=rung.path)
     return file, opening + '\n'.join(lines) + '\n', todos

@@ -33,8 +33,8 @@ def check(claim, text):
 def machine():
     """What a number was measured on."""
     cpu = Path('/proc/cpuinfo')
-    model = re.search('model name\\s*: (.*)', cpu.read_text())[1] if cpu.exists() else platform.processor()
-    return f'{model}, {os.cpu_count()} cores, Python {platform.python_version()}'
+    found = re.search('model name\\s*: (.*)', cpu.read_text()) if cpu.exists() else None  # ARM names none
+    return f'{found[1] if found else platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}'
 
 
 def load():

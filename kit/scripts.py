@@ -98,7 +98,8 @@ def start(path, *args):
         stderr=subprocess.PIPE, stdin=subprocess.PIPE, encoding='utf-8', env=clean_environment())
 
 
-LINE = re.compile(r'第 +(\d+) \S  训练损失 ([\d.]+)  验证损失 ([\d.]+)(?:  每秒 +([\d,]+) 字  还要 +(\d+|\?) 秒)?')
+LINE = re.compile(r'第 +(\d+) \S  训练损失 ([\d.]+|nan|inf)  验证损失 ([\d.]+|nan|inf)'
+                  r'(?:  每秒 +([\d,]+) 字  还要 +(\d+|\?) 秒)?')
 
 
 def losses(output):

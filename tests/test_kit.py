@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from kit.files import ROOT, read
+from kit.ladders import RUNGS
 from kit.scripts import clean_environment
 from kit.source import significant
 
@@ -55,7 +56,7 @@ def test_commands_and_tests_do_not_import_each_other():
 
 ONE = '''"""一遍。
 
-运行：python toy/toy_v1.py
+运行：python madeup/madeup_v1.py
 """
 
 times = 1  # 几遍
@@ -69,18 +70,18 @@ def main():
 if __name__ == '__main__':
     main()
 '''
-TWO = ONE.replace('一遍。', '两遍。').replace('toy/toy_v1.py\n', 'toy/toy_v2_twice.py\n'
-                                              '对照：git diff --no-index toy/toy_v1.py toy/toy_v2_twice.py\n')
+TWO = ONE.replace('一遍。', '两遍。').replace('madeup/madeup_v1.py\n', 'madeup/madeup_v2_twice.py\n'
+                                              '对照：git diff --no-index madeup/madeup_v1.py madeup/madeup_v2_twice.py\n')
 TWO = TWO.replace('times = 1', 'times = 2')
 LADDER = '''
-name = "toy"
+name = "madeup"
 
 [[rungs]]
-path = "toy/toy_v1.py"
+path = "madeup/madeup_v1.py"
 
 [[rungs]]
-path = "toy/toy_v2_twice.py"
-below = "toy/toy_v1.py"
+path = "madeup/madeup_v2_twice.py"
+below = "madeup/madeup_v1.py"
 changes = "~times"
 
 [rungs.practice]
@@ -94,7 +95,7 @@ from kit.ladders import LADDERS
 from kit.scripts import module_of
 
 @pytest.mark.idea('打印两遍')
-@pytest.mark.parametrize('rung, expected', [(rung, rung.reached('v2')) for rung in LADDERS['toy'].numbered])
+@pytest.mark.parametrize('rung, expected', [(rung, rung.reached('v2')) for rung in LADDERS['madeup'].numbered])
 def test_twice(rung, expected, capsys):
     module_of(rung).main()
     assert (capsys.readouterr().out.count('春江') == 2) == expected, '没有打印两遍。'
@@ -106,11 +107,11 @@ def house(tmp_path):
     """A copy of the repository, as far as its ladders need it, with a new one in it."""
     for name in ('kit', 'tests', 'tools'):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__'))
-    for path in (*ROOT.glob('*.py'), *ROOT.glob('*.toml'), *ROOT.glob('*/ladder.toml'), *ROOT.glob('*/*_v*.py')):
+    for path in (*[rung.file for rung in RUNGS], *ROOT.glob('*.toml'), *ROOT.glob('*/ladder.toml')):
         (tmp_path / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / path.relative_to(ROOT))
-    files = {'toy/toy_v1.py': ONE, 'toy/toy_v2_twice.py': TWO, 'toy/ladder.toml': LADDER,
-             'tests/toy/test_concepts.py': CONCEPTS}
+    files = {'madeup/madeup_v1.py': ONE, 'madeup/madeup_v2_twice.py': TWO, 'madeup/ladder.toml': LADDER,
+             'tests/madeup/test_concepts.py': CONCEPTS}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding='utf-8')
@@ -124,24 +125,27 @@ def run_pytest(house, *options):
 
 def test_a_new_ladder_is_tested_by_the_shared_tests(house):
     """They all pass, each applies to it, and they fail when its data does not hold."""
-    tests = ['tests/test_contract.py', 'tests/test_diffs.py', 'tests/test_practice.py', 'tests/toy', '-k', 'toy']
+    tests = ['tests/test_contract.py', 'tests/test_diffs.py', 'tests/test_practice.py', 'tests/madeup', '-k', 'madeup']
     result = run_pytest(house, *tests, '-vv')
     assert result.returncode == 0, result.stdout
-    for name in ('importing_trains_nothing[toy/v1]', 'only_the_concept_changes[toy/v2]', 'in_the_list[toy]',
-                 'marks_and_no_answer[toy/v2]', 'twice[toy/v1-False]'):
+    for name in ('importing_trains_nothing[madeup/v1]', 'only_the_concept_changes[madeup/v2]', 'in_the_list[madeup]',
+                 'marks_and_no_answer[madeup/v2]', 'twice[madeup/v1-False]'):
         assert name in result.stdout, result.stdout
-    script = house / 'toy/toy_v2_twice.py'
+    script = house / 'madeup/madeup_v2_twice.py'
     script.write_text(TWO.replace("print('春江')", "print('往事')"), encoding='utf-8')
     result = run_pytest(house, *tests)
-    assert 'test_only_the_concept_changes[toy/v2]' in result.stdout and 'test_twice[toy/v2-True]' in result.stdout
+    assert 'test_only_the_concept_changes[madeup/v2]' in result.stdout and 'test_twice[madeup/v2-True]' in result.stdout
 
 
 def test_a_new_ladder_has_practice_files_and_a_judge(house):
-    written = subprocess.run([sys.executable, 'tools/practice.py', 'toy/2'], cwd=house, capture_output=True, check=True,
+    written = subprocess.run([sys.executable, 'tools/practice.py', 'madeup/2'], cwd=house, capture_output=True, check=True,
                              encoding='utf-8', env=clean_environment()).stdout
-    assert 'my_v2.py' in written and '1 处' in written
-    judged = run_pytest(house, 'tests', '--rung', 'toy/2', '--mine', 'my_v2.py')
+    assert 'madeup/my_v2.py' in written and '1 处' in written
+    judged = run_pytest(house, 'tests', '--rung', 'madeup/2', '--mine', 'madeup/my_v2.py')
     assert judged.returncode == 1 and '没有打印两遍。' in judged.stdout, judged.stdout + judged.stderr
-    (house / 'my_v2.py').write_text(TWO, encoding='utf-8')
-    judged = run_pytest(house, 'tests', '--rung', 'toy/2', '--mine', 'my_v2.py')
+    (house / 'madeup/my_v2.py').write_text(TWO, encoding='utf-8')
+    judged = run_pytest(house, 'tests', '--rung', 'madeup/2', '--mine', 'madeup/my_v2.py')
+    assert judged.returncode == 0 and '不成立 0 项' in judged.stdout, judged.stdout + judged.stderr
+    (house / 'my_v1.py').write_text(ONE, encoding='utf-8')
+    judged = run_pytest(house, 'tests', '--rung', 'madeup/1', '--mine', 'my_v1.py')  # a rung that nobody practises
     assert judged.returncode == 0 and '不成立 0 项' in judged.stdout, judged.stdout + judged.stderr

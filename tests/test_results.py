@@ -1,10 +1,12 @@
 """docs/results.json keeps everything, whoever else writes to it at the same time."""
 
 import json
+import math
 import subprocess
 import sys
 
 from kit.files import ROOT
+from kit.scripts import losses
 
 # Keeps so many results in the file given, once the other writer is ready too.
 WRITER = '''
@@ -29,3 +31,8 @@ def test_two_writers_at_once_lose_nothing(tmp_path, times=50):
     assert set(kept) == {f'{name} {number}' for name in 'ab' for number in range(times)}
     assert all('machine' in row for row in kept.values())
     assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_a_loss_that_is_no_number_is_read_as_such():
+    [first, last] = losses('第     0 步  训练损失 8.5655  验证损失 8.5664\n第  1500 步  训练损失 nan  验证损失 inf\n')
+    assert first == (0, 8.5655, 8.5664) and math.isnan(last[1]) and math.isinf(last[2])

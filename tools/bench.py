@@ -338,7 +338,7 @@ def memory(folder):
         shutil.copy(rung.file, folder)
         if kept.get(rung.stem, {}).get('code') == made_of(rung.path)['code'] and rung is not SAMPLER.below:
             continue
-        short = {name: 20 for name in NOT_IN_A_STEP if rung.number and name in constants_of(rung.source)}
+        short = {name: 20 for name in ('max_iters', 'eval_interval') if rung.number and name in constants_of(rung.source)}
         arguments = ['--prompt', '春江'] if rung is SAMPLER else []
         code = (f'import runpy, sys\nsys.argv = [{rung.path!r}] + {arguments!r}\nsys.path.insert(0, ".")\n'
                 f'runpy.run_path({rung.path!r}, run_name="__main__")\n' if not short else

@@ -14,6 +14,7 @@ cores best. Speeds are only right when nothing else runs. The pictures need requ
 
 import argparse
 import json
+import math
 import os
 import re
 import shlex
@@ -95,6 +96,8 @@ def run_script(script, constants, progress, model):
 def as_row(script, constants, output, seconds):
     """What a run printed, as numbers: the curve, its speed and size where it tells them."""
     row = made_of(script, constants) | {'curve': losses(output)}
+    if not row['curve'] or not all(map(math.isfinite, row['curve'][-1])):
+        sys.exit(f'{script} printed no loss at its end that is a number, with {constants}')
     if speeds(output):
         row['tokens_per_second'] = speeds(output)[-1]
     if size := re.search(r'([\d,]+) (?:个参数|格)', output):

@@ -1,7 +1,7 @@
 """Write the next rung yourself: put the rung below it into my_vN.py, with the places to change marked.
 
     python tools/practice.py 3          # writes my_v3.py into the current directory: v2, and what to do with it
-    python tools/practice.py modern/16  # a rung of another ladder
+    python tools/practice.py modern/16  # a rung of another ladder: writes modern/my_v16.py
 
 The marks come from the diff between the two scripts. The file runs as it is, with ci.txt beside it.
 """
@@ -31,6 +31,8 @@ def main():
     try:
         with Path(name).open('w' if args.force else 'x', encoding='utf-8', newline='\n') as file:
             file.write(text)
+    except FileNotFoundError:
+        sys.exit(f'这里没有文件夹 {Path(name).parent}：请在仓库的根目录里运行。')
     except FileExistsError:
         sys.exit(f'已经有 {name} 了，没有动它。要重新开始，加上 --force（里面写的会丢掉）。')
     print(f'写好了 {name}：{called(rung.below)} 的全部代码，要改的 {todos} 处标着 TODO，任务写在开头。')

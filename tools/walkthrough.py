@@ -17,13 +17,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from kit import examples, samples, site
 from kit.files import write
-from kit.results import Untrue
+from kit.results import Missing, Untrue
 
 
 def write_pages():
     try:
         files = site.contents()
-    except Untrue as problem:
+    except (Missing, Untrue) as problem:
         sys.exit(f'docs/: {problem}')
     for path, text in files.items():
         write(path, text)
