@@ -5,7 +5,7 @@
 放在子层前面（pre-norm），主路本身不动，梯度的直路仍然畅通（Xiong 等 2020，第 3 节）。
 最后一次放在 lm_head 前面。
 
-你会看到：验证损失约 4.80，v8 是 4.92：尺度稳了，同样的学习率走得更快。
+你会看到：验证损失约 4.80，v8 是 4.92，层叠得越深差得越多（docs/results.md）。
 
 运行（约 40 秒）：python babygpt_v9_layer_norm.py
 和上一级对照：git diff --no-index babygpt_v8_projection.py babygpt_v9_layer_norm.py

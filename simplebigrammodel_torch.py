@@ -1,7 +1,7 @@
 """同一个二元模型，换成 PyTorch 的张量：通往 v1 的桥。
 
 和 simplebigrammodel.py 计数相同，概率就相同；表是张量，所以取批、查表、求损失都可以放到 GPU 上。
-从这里到 v1 只差一步：v1 不再数数，而是用梯度下降学出这张表。
+从这里到 v1 只差一步：v1 不再数数，而是用梯度下降学；也不再存整张表，只学两张窄得多的，乘起来代替它。
 
 运行（约 5 秒）：python simplebigrammodel_torch.py
 和 numpy 的写法对照：git diff --no-index simplebigrammodel.py simplebigrammodel_torch.py

@@ -183,7 +183,7 @@ class Edition:
             'note': self.note, 'diff': self.diff, 'listing': self.listing, 'flow': self.flow, 'curve': self.curve,
             'course': self.course, 'made': origins, 'steps': CURVE[language][1],
             'loss_rows': self.loss_rows, 'compared': self.compared(), 'tests': self.tests,
-            'measured': summaries.is_measured, 'mean': lambda name: summaries.mean_validation(self.rung(name)),
+            'measured': summaries.is_measured, 'clearly_worse': summaries.clearly_worse, 'mean': lambda name: summaries.mean_validation(self.rung(name)),
             'spread': lambda name: spread(summaries.validation(self.rung(name))),
             'sampled': samples.sampled(), 'sample': lambda name: samples.sample(self.rung(name)),
             'results': results.load(),

@@ -2,7 +2,7 @@
 
 import statistics
 
-from kit.experiments import seeds_of
+from kit.experiments import clearly_below, seeds_of
 
 
 def is_measured(rung):
@@ -31,6 +31,14 @@ def validation(rung):
 def mean_validation(rung):
     """The validation loss at the end, averaged over the seeds."""
     return statistics.mean(validation(rung))
+
+
+def clearly_worse(rung):
+    """Whether its loss is above that of the rung below by more than seeds explain; one seed shows nothing."""
+    if not (rung.below and is_measured(rung) and is_measured(rung.below)) or rung.measured == rung.below:
+        return False
+    low, high = validation(rung.below), validation(rung)
+    return min(len(low), len(high)) > 1 and clearly_below(low, high)
 
 
 def mean_curve(rung):
