@@ -1,5 +1,6 @@
 """What every rung has in common and a reader relies on: the same settings, the same errors, speeds that are speeds."""
 
+import re
 import time
 
 import pytest
@@ -57,12 +58,27 @@ def test_the_speed_is_characters_by_seconds(rung, tmp_path):
     seconds, constants = time.perf_counter() - started, own_constants(rung)
     assert speeds(output)[-1] >= 20 * constants['batch_size'] * constants['block_size'] / seconds - 1
     assert speeds(output)[-1] < 1e7
+    assert re.findall(r'还要 +(\S+) 秒', output)[-1] == '0'  # nothing is left after the last step
+
+
+def test_the_speed_of_the_sampler_is_characters_by_seconds():
+    started = time.perf_counter()
+    output = run(LADDER['babygpt_sample_with_kvcache'].file, '--prompt', '春江', '--max_new_tokens', 30).stdout
+    said = int(re.search(r'（30 字，每秒 ([\d,]+) 字）', output)[1].replace(',', ''))
+    assert 30 / (time.perf_counter() - started) - 1 <= said < 1e5
 
 
 @pytest.mark.parametrize('name', ['v11', 'v12'])
 def test_options_are_not_abbreviated(name, tmp_path):
     result = run(install(LADDER[name].path, tmp_path), '--n_lay', '1')
     assert result.returncode == 2 and '--n_lay' in result.stderr
+
+
+@pytest.mark.parametrize('name', ['v11', 'v12'])
+@pytest.mark.parametrize('option', ['--dropout', '--train_ratio'])
+def test_a_share_above_one_is_refused(name, option, tmp_path):
+    result = run(install(LADDER[name].path, tmp_path), option, '1.5')
+    assert result.returncode == 2 and option in result.stderr
 
 
 def test_the_smallest_seed_that_is_too_large_is_refused(tmp_path):
