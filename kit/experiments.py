@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import product
 
 from kit import results
-from kit.ladders import LADDERS, by_path
+from kit.ladders import LADDERS, by_name, by_path
 from kit.results import Missing
 from kit.source import code_hash, constants_of
 
@@ -19,13 +19,13 @@ class Experiment:
 
     The number of steps is that of the script, or given, or follows from timings (tools/bench.py candidates), so that
     it is the same on every machine: what fits into `seconds` of training, or what takes as long as `steps` of the base.
-    With `form`, the poems of the trained model are looked at, too (kit/form.py).
+    With `form`, the poems of the trained model are looked at, too, and its loss on whole poems (kit/form.py).
     """
 
     def __init__(self, ladder, name, rungs, seeds=(None,), constants=None, changes=({},), seconds=None, steps=None,
                  form=False):
         self.name = name if ladder.name == 'root' else f'{ladder.name}/{name}'
-        self.rungs, self.seeds = [ladder[name] for name in rungs], seeds
+        self.rungs, self.seeds = [by_name(name, ladder) for name in rungs], seeds
         self.base, self.changes = constants or {}, changes
         self.seconds, self.steps = seconds, steps
         self.model = ladder.contract['model'] if form else ''

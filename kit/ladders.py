@@ -102,6 +102,12 @@ def by_path(path):
     return next(rung for rung in RUNGS if rung.path == path)
 
 
+def by_name(name, ladder):
+    """The rung that a ladder calls by that name: v7 for one of its own, root/v7 for one of another."""
+    *folder, own = name.split('/')
+    return LADDERS[folder[0]][own] if folder else ladder[own]
+
+
 def by_address(address):
     """The rung that a learner means by 7 or modern/16; LookupError says in Chinese what there is."""
     *folder, number = address.split('/')

@@ -2,10 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
 import torch
 
 from kit.files import CORPUS, read
-from kit.form import Forms, finished, form, measure, parsed, real, split, written
+from kit.form import Forms, copies, finished, form, loss, measure, parsed, real, split, whole, written
 
 TUNE = '如梦令'
 REAL = '昨夜雨疏风骤。\n浓睡不消残酒。\n试问卷帘人，却道海棠依旧。\n知否。\n知否。\n应是绿肥红瘦。'  # Li Qingzhao
@@ -60,13 +61,16 @@ def test_real_poems_keep_their_form_and_shuffled_tunes_do_not():
 class Reciter(torch.nn.Module):
     """Writes the same text from where it stands, for every row but the first, which never ends."""
 
-    def __init__(self, tokenizer, text):
+    def __init__(self, tokenizer, text, before='\n\n'):
         super().__init__()
         self.tokenizer, self.text, self.weight = tokenizer, text, torch.nn.Parameter(torch.zeros(1))
+        self.start, self.asked = tokenizer.encode(f'{before}{TUNE} '), 0
 
     def generate(self, idx, max_new_tokens):
+        assert all(row[:len(self.start)] == self.start for row in idx.tolist())
+        self.asked += len(idx)
         for _ in range(max_new_tokens):
-            place = idx.size(1) - len(f'\n\n{TUNE} ')
+            place = idx.size(1) - len(self.start)
             column = torch.full((len(idx), 1), self.tokenizer.encode('一')[0])
             column[1:] = self.tokenizer.encode(self.text[place % len(self.text)])[0]
             idx = torch.cat([idx, column], dim=1)
@@ -90,6 +94,40 @@ def test_what_a_model_writes_is_counted():
     texts = written(model, tokenizer, [TUNE], 3)
     assert [finished(text) for text in texts] == [(TUNE, ''), (TUNE, REAL), (TUNE, REAL)]
     training = '\n\n'.join(['', *[f'{TUNE} 甲\n{REAL}'] * 50, ''])
-    assert measure(model, tokenizer, training, each=4) == {'poems': 4, 'kept': 3, 'ended': 3}
+    found = measure(model, tokenizer, training, each=4)
+    assert (found['poems'], found['kept'], found['ended'], found['copies']) == (4, 3, 3, 3)
     model.text = f'甲\n{REAL.replace("骤", "")}\n\n'
-    assert measure(model, tokenizer, training, each=4) == {'poems': 4, 'kept': 0, 'ended': 3}
+    found = measure(model, tokenizer, training, each=4)
+    assert (found['poems'], found['kept'], found['ended']) == (4, 0, 3)
+
+
+def test_rows_that_begin_with_a_title_are_asked_from_the_title_and_no_longer_than_they_need():
+    tokenizer = Letters(TEXT + REAL)
+    model = Reciter(tokenizer, f'甲\n{REAL}\n\n', before='')
+    assert [finished(text) for text in written(model, tokenizer, [TUNE], 3, before='')][1:] == [(TUNE, REAL)] * 2
+    assert model.asked == 3 * -(-len(model.text) // 16) + (160 // 16 - -(-len(model.text) // 16))  # two end early
+
+
+def test_copies_share_a_long_run_with_a_training_poem():
+    training = f'\n\n{TUNE} 甲\n{REAL}\n\n'
+    half = REAL[:13] + '别' + REAL[14:27] + '的'  # two runs of 13
+    assert copies([REAL, REAL[:14], half, ''], training) == {'copies': 2, 'lines': 6 + 2 + 3, 'copied_lines': 6 + 1 + 1}
+
+
+def test_the_loss_is_per_character_of_whole_poems_from_their_titles():
+    """A model whose logits are drawn once for each place: the sum by hand, over poems of several lengths."""
+    tokenizer = Letters(TEXT)
+    table = torch.randn(400, len(tokenizer.chars), generator=torch.Generator().manual_seed(1))
+
+    class Fixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, idx):
+            return table[:idx.size(1)].expand(len(idx), -1, -1), None
+
+    for longest in (20, 128):
+        terms = [-table[i].log_softmax(-1)[tokenizer.encode(char)[0]].item()
+                 for poem in whole(TEXT) for i, char in enumerate(f'{poem}\n\n'[1:longest + 1])]
+        assert loss(Fixed(), tokenizer, TEXT, longest, batch_size=3) == pytest.approx(sum(terms) / len(terms), rel=1e-5)

@@ -39,13 +39,16 @@ from kit.scripts import load, losses, speeds
 # 'decay' is not a constant of the scripts: it lets the rate fall to zero by a cosine (Loshchilov and Hutter 2017, 3).
 CHILD = '''
 import json, sys
+from pathlib import Path
 import torch
 from kit import form
 from kit.files import CORPUS, read
+from kit.ladders import by_path
 from kit.scripts import load
-path, constants, model = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+path, constants, model, folder = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
 sys.argv = [path]
 module, models = load(path), []
+module.model_path = Path(folder, 'model.pth')  # where a script saves one, it overwrites nobody's
 if model:
     class Kept(getattr(module, model)):
         def __init__(self, *sizes):
@@ -67,9 +70,12 @@ for name, value in constants.items():
     setattr(module, name, value)
 module.main()
 if model:
-    text = read(CORPUS)
-    training_text = text[:int(module.train_ratio * len(text))]
-    print('form', json.dumps(form.measure(models[-1], module.Tokenizer(text), training_text)), flush=True)
+    text, written_by = read(CORPUS), (models[-1], module.Tokenizer(read(CORPUS)))
+    cut = int(module.train_ratio * len(text))
+    found = form.measure(*written_by, text[:cut], before=by_path(path).ladder.contract.get('before_poems', '\\n\\n'))
+    if models[-1].block_size >= 128:
+        found['loss'] = form.loss(*written_by, text[cut:])
+    print('form', json.dumps(found), flush=True)
 '''
 
 
@@ -79,17 +85,18 @@ def run_script(script, constants, progress, model):
     With the name of the class of its model, a last line says how many poems of the trained model keep their form.
     """
     started = ended = time.perf_counter()
-    child = subprocess.Popen([sys.executable, '-u', '-c', CHILD, script, json.dumps(constants), model], cwd=ROOT,
-                             stdout=subprocess.PIPE, encoding='utf-8')
-    lines = []
-    for line in child.stdout:
-        lines.append(line)
-        if line.startswith('第'):
-            progress.set_postfix_str(f'{Path(script).stem} {line.split("每秒")[0].strip()}')
-        if not line.startswith('form '):
-            ended = time.perf_counter()
-    if child.wait():
-        sys.exit(f'{script} failed with {constants}')
+    with tempfile.TemporaryDirectory() as folder:
+        child = subprocess.Popen([sys.executable, '-u', '-c', CHILD, script, json.dumps(constants), model, folder], cwd=ROOT,
+                                 stdout=subprocess.PIPE, encoding='utf-8', env=os.environ | {'WANDB_MODE': 'disabled'})
+        lines = []
+        for line in child.stdout:
+            lines.append(line)
+            if line.startswith('第'):
+                progress.set_postfix_str(f'{Path(script).stem} {line.split("每秒")[0].strip()}')
+            if not line.startswith('form '):
+                ended = time.perf_counter()
+        if child.wait():
+            sys.exit(f'{script} failed with {constants}')
     return ''.join(lines), ended - started
 
 
