@@ -9,6 +9,7 @@ v20 的结构就是 Qwen3，所以不用改一个数：参数换个名字，写�
 """
 
 import argparse
+import io
 import json
 import os
 import re
@@ -44,11 +45,13 @@ def load_checkpoint(path):
     """读出 v20 存下的参数、超参数和词表；读不出来，或者是别的结构的模型，就说明原因并退出。"""
     retrain = '请重新运行 python modern/babygpt_v20_tied_embedding.py。'
     try:
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        content = path.read_bytes()
     except FileNotFoundError:
         sys.exit(f'找不到 {path}：运行 python modern/babygpt_v20_tied_embedding.py 训练一个，或者用 git checkout pretrained 找回。')
     except OSError as error:
         sys.exit(f'读不了 {path}（{error.strerror}）。')
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
     except Exception as error:  # 坏在不同的地方，torch 报的错就不同
         raise SystemExit(f'{path} 残缺，或者根本不是模型：{retrain}') from error
     if not isinstance(checkpoint, dict) or 'model' not in checkpoint:
@@ -56,6 +59,8 @@ def load_checkpoint(path):
     rung = checkpoint.get('rung', '根目录的 v12')
     if not re.fullmatch(r'babygpt_v2\d_\w+', rung):
         sys.exit(f'{path} 是 {rung} 存的，结构和 v20 不同，不是 Qwen3：{retrain}')
+    if len(checkpoint.get('vocabulary', '')) != len(checkpoint['model'].get('lm_head.weight', [])):
+        sys.exit(f'{path} 里的词表和 lm_head 的行数对不上，不是 v20 存的完整的模型：{retrain}')
     return checkpoint
 
 
@@ -149,8 +154,8 @@ def main():
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         sys.exit(f'写不了 {args.folder}（{error.strerror}）：请腾出空间或改好权限再运行。')
-    except (KeyError, TypeError, AttributeError) as part:
-        sys.exit(f'{args.model} 里缺少 {part}，不是 v20 存的完整的模型。')
+    except KeyError as part:
+        sys.exit(f'{args.model} 里没有 {part}，不是 v20 存的完整的模型。')
     print(f'写好了 {args.folder}。在 Python 里打开：\n\n'
           'from transformers import AutoModelForCausalLM, AutoTokenizer\n'
           f"tokenizer = AutoTokenizer.from_pretrained('{args.folder}')\n"
