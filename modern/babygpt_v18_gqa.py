@@ -1,7 +1,7 @@
 """BabyGPT v18：几个头合用 key 和 value（GQA）
 
 写词时，缓存里存着前面每个字的 key 和 value，每写一个字都要全部读一遍：文本一长，占内存、费时间的就是它。
-这一级让 n_head 个 query 头分成 n_kv_head 组，一组合用一个 key 头和一个 value 头：query 各问各的，看的是同一份。
+这一级让 n_head 个 query 头分成 n_kv_head 组，一组合用一个 key 头和一个 value 头：query 各问各的，看的是同一份（Ainslie 等 2023，2.2 节）。
 缓存缩小到 n_kv_head / n_head，这里是三分之一；key 和 value 的矩阵也一样缩小。n_kv_head 等于 n_head 时，就是 v17。
 
 运行（CPU 约两分半钟）：python modern/babygpt_v18_gqa.py
