@@ -37,7 +37,7 @@ from kit.source import constants_of
 
 ROOT_LADDER = LADDERS['root']
 TUNED, TRACKED, SAMPLER = ROOT_LADDER['v11'], ROOT_LADDER['v12'], ROOT_LADDER['babygpt_sample_with_kvcache']
-SHAPE = ('batch_size', 'block_size', 'n_embd', 'n_head', 'n_layer', 'dropout')  # what the time of a step hangs on
+SHAPE = ('batch_size', 'block_size', 'n_embd', 'n_head', 'n_kv_head', 'n_layer', 'dropout')  # what the time of a step hangs on
 
 
 def shape_of(rung, on_cpu=True, **given):
@@ -84,19 +84,35 @@ def matmul(size=2048):
     return lambda: a @ b, 2 * size ** 3
 
 
+def batches(module, shape):
+    """A function that draws a batch as the script does: from random text; or, where a row is a poem, that batch of the
+    corpus whose number of characters is nearest to the mean, since the time of a step hangs on it.
+    """
+    if not hasattr(module, 'make_batches'):
+        data = torch.randint(VOCAB_SIZE, (100_000,))
+        return lambda: module.get_batch(data, shape['batch_size'], shape['block_size'])
+    poems = module.split_poems(read(CORPUS), shape['block_size'])
+    poems = module.pad([poem[:shape['block_size'] + 1] for poem in poems], module.Tokenizer(read(CORPUS)))
+    sizes = {rows: module.get_batch(poems, rows)[1].numel() for rows in module.make_batches(poems, shape['batch_size'])}
+    usual = min(sizes, key=lambda rows: abs(sizes[rows] - statistics.mean(sizes.values())))
+    return lambda: module.get_batch(poems, usual)
+
+
 def training_step(module, shape):
-    """One step of training as the script does it, on random text. Return it as a function, and the model."""
+    """One step of training as the script does it. Return it as a function, and the model."""
     names = signature(module.BabyGPT).parameters
     model = module.BabyGPT(**{name: value for name, value in ({'vocab_size': VOCAB_SIZE} | shape).items()
                               if name in names})
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    data = torch.randint(VOCAB_SIZE, (100_000,))
+    draw = batches(module, shape)
 
     def step():
-        x, y = module.get_batch(data, shape['batch_size'], shape['block_size'])
+        x, y = draw()
         _, loss = model(x, y)
         optimizer.zero_grad()
         loss.backward()
+        if hasattr(module, 'get_lr'):  # where the rate has a schedule, gradients are clipped
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     return step, model
 
