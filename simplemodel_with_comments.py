@@ -48,7 +48,7 @@ for prompt in ['春江', '往事']:
         # 这个字后面从没有跟过别的字，就写不下去了
         if not followers:
             break
-        # 次数就是权重：跟过 1,040 次的，抽中的机会是跟过 1 次的 1,040 倍
+        # 按次数抽：跟过 1,040 次的，抽中的机会是跟过 1 次的 1,040 倍
         poem += random.choices(list(followers), weights=followers.values())[0]
     print(poem, end='\n\n')
 
