@@ -48,7 +48,7 @@ class Tokenizer:
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看上文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head):
         super().__init__()
@@ -125,7 +125,7 @@ class BabyGPT(nn.Module):
         self.cache_shape = (n_head, block_size, n_embd // n_head)
 
     def empty_cache(self, batch_size):
-        """每层一份缓存：给 key 和 value 各留出 block_size 个位置，和权重在同一个设备上，算出来再往里写。"""
+        """每层一份缓存：给 key 和 value 各留出 block_size 个位置，和参数在同一个设备上，算出来再往里写。"""
         shape, weight = (batch_size, *self.cache_shape), self.lm_head.weight
         return [(weight.new_empty(shape), weight.new_empty(shape)) for _ in self.blocks]
 
@@ -186,7 +186,7 @@ def load_model():
     except KeyError as part:
         sys.exit(f'{path} 里没有 {part}，不是 v12 存的模型：{retrain}')
     except Exception as error:
-        reason = str(error).split('\n')[-1].strip()  # 几行里的最后一行说的是哪个权重
+        reason = str(error).split('\n')[-1].strip()  # 几行里的最后一行说的是哪个参数
         raise SystemExit(f'{path} 里的权重、超参数和词表对不上（{reason}）：{retrain}') from error
     return model, tokenizer
 

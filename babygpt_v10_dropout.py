@@ -2,10 +2,10 @@
 
 训练时，注意力的权重和两个子层的输出各有一成被随机置零，其余的按比例放大：
 模型不能指望某一个数总在，只好把本事分散开，不容易死记硬背（Srivastava 等 2014，第 2 节）。
-评估和写作时什么也不丢（eval 模式），所以权重相同的话，它和 v9 的输出完全一样。
+评估和写作时什么也不丢（eval 模式），所以参数相同的话，它和 v9 的输出完全一样。
 
 你会看到：验证损失约 4.83，没有比 v9 的 4.80 低。dropout 治的是过拟合，
-而这里三千步只看了半遍训练集，训练损失和验证损失还贴得很近，没有病可治，反倒学得慢一点。
+而这里三千步只看了半遍训练集，v9 的验证损失还在降，没有病可治，反倒学得慢一点。
 文本少、训练久，它才见效（docs/results.md 里有一例）；v11 在加速器上训练得久，开着它，在 CPU 上不用。
 
 运行（约 45 秒）：python babygpt_v10_dropout.py
@@ -98,7 +98,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看上文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head, dropout):
         super().__init__()

@@ -1,7 +1,7 @@
 """BabyGPT v4：多头注意力，同时看几个地方
 
-把 64 维切成 4 个头，每头 16 维，各用自己的 query、key、value 算出一份权重：
-每个头取回来的东西分开放着，不混成一份：训练之后，头 1、头 2 多看自己，头 3、头 4 不是。
+把 64 维切成 4 个头，每头 16 维，各用自己的 query、key、value 算出一份权重，
+每个头取回来的东西分开放着，不混成一份。训练之后，头 1、头 2 多看自己，头 3、头 4 不是。
 切开只是换个形状，一次矩阵乘法算完所有的头，不用循环，参数一个也没有多。
 
 你会看到：验证损失约 5.01，比 v3 的 5.09 低，第一次明显胜过只看自己的 v1（5.07）。
@@ -94,7 +94,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看上文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head):
         super().__init__()

@@ -3,8 +3,8 @@
 注意力的权重是算出来的，取回来的却只是 value 的加权平均。前馈网络对每个位置单独加工：
 放宽到 4 倍，经过 ReLU（负数变成 0），再收回来。有了这个拐弯，每个位置才能对取来的东西做非线性的加工。
 
-你会看到：验证损失约 5.09，比 v4 的 5.01 反而高。信息要多穿过两层随机初始化的矩阵，
-又没有别的路可走，学起来更慢。到 v7 有了残差才好转。
+你会看到：验证损失约 5.09，比 v4 的 5.01 反而高。要多穿过两个随机初始化的矩阵，又没有别的路可走；
+只给这两步添上残差（v7，一层），就降到约 4.92，比 v4 还低。
 
 运行（约 25 秒）：python babygpt_v5_feedforward.py
 和上一级对照：git diff --no-index babygpt_v4_multihead_attention.py babygpt_v5_feedforward.py
@@ -94,7 +94,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看上文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head):
         super().__init__()

@@ -1,6 +1,6 @@
 """BabyGPT v7：残差连接，x + f(x)
 
-每个子层不再取代它的输入，而是在输入上添一点东西：x 变成 x + f(x)。
+每个子层不再取代它的输入，而是在输入上添一点东西：x 变成 x + f(x)。这样的 x 是一条直通到底的主路（残差流，residual stream）。
 加法的导数是 1，梯度沿着这条直路一直通到最底层，不随深度衰减（He 等 2016，Identity Mappings in Deep Residual Networks，第 2 节）；
 子层还没学好时，添上的东西再乱，原来的信息也还留在 x 里。
 
@@ -95,7 +95,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看上文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head):
         super().__init__()

@@ -3,7 +3,7 @@
 4 个头的结果只是并排放着：第 1 个头取来的东西永远在前 16 维。
 再加一个线性层，每一维都能从所有头那里取用，也由它决定往残差的主路上写些什么。
 
-你会看到：验证损失约 4.92，和 v7 的 4.95 相差不大。后面的前馈网络本来也会混合各维，
+你会看到：验证损失约 4.92，和 v7 的 4.95 相差不大，三个种子还说不准。后面的前馈网络本来也会混合各维，
 只有 3 层时，单独的投影帮不上多少忙。
 
 运行（约 35 秒）：python babygpt_v8_projection.py
@@ -95,7 +95,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看上文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head):
         super().__init__()

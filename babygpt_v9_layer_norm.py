@@ -1,11 +1,11 @@
 """BabyGPT v9：层归一化，每次加工之前先把尺度调好
 
-每层都往残差的主路上加东西，数的尺度容易越来越大。LayerNorm 在子层读它之前，把每个位置的 64 个数
+每层都往残差的主路上加东西，没有什么管着数的尺度。LayerNorm 在子层读它之前，把每个位置的 64 个数
 调成均值 0、方差 1（再乘、再加两组可学的数），子层看到的输入始终是一个尺度（Ba 等 2016，第 3 节）。
 放在子层前面（pre-norm），主路本身不动，梯度的直路仍然畅通（Xiong 等 2020，第 3 节）。
 最后一次放在 lm_head 前面。
 
-你会看到：验证损失约 4.80，v8 是 4.92，层叠得越深差得越多（docs/results.md）。
+你会看到：验证损失约 4.80，v8 是 4.92；12 层时差得更多（docs/results.md）。
 
 运行（约 40 秒）：python babygpt_v9_layer_norm.py
 和上一级对照：git diff --no-index babygpt_v8_projection.py babygpt_v9_layer_norm.py
@@ -96,7 +96,7 @@ def estimate_loss(model, train_data, val_data, eval_iters, batch_size, block_siz
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看上文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head):
         super().__init__()

@@ -5,7 +5,7 @@ simplemodel.py 已经会数相邻的字、会续写了。这里做的是同一�
 
     Tokenizer        文字 ↔ 编号：模型只会算数，不认识字
     get_batch        从长长的文本里随机取几段，配上答案
-    模型              forward：读进一批字，给出下一个字的得分；generate：反复取下一个字
+    模型              forward：读进一批字，给每个字打分，看谁会是下一个；generate：反复取下一个字
     estimate_loss    考试：模型对没见过的文本猜得有多准
     main             训练循环：取一批，学一步，隔一阵考一次，最后写两段
 
@@ -137,7 +137,7 @@ class BigramLanguageModel:
         """idx 和 targets 是 (B, T) 的编号；返回得分 (B, T, V) 和每字平均损失（nat），没有 targets 时损失是 None。"""
         # 查出每个字那一行。idx 是 (B, T)，每个编号换成一行 V 个数，得 (B, T, V)
         counts = self.counts[idx] + 1  # (B, T, V)
-        # 概率的对数。从 v1 起，logits 不再是数出来的，而是算出来的得分，softmax 之后才是概率
+        # 概率的对数。从 v1 起，logits 不再是数出来的，而是算出来的得分，经 softmax 才是概率：取 e 的幂，再除以总和
         logits = np.log(counts / counts.sum(axis=-1, keepdims=True))  # (B, T, V)
         if targets is None:
             return logits, None
@@ -148,7 +148,7 @@ class BigramLanguageModel:
     def generate(self, idx, max_new_tokens):
         """在 idx (B, T) 后面逐字续写，返回 (B, T + max_new_tokens)。"""
         for _ in range(max_new_tokens):
-            # 二元模型其实只用得上最后一个字；把前文都给它，是后面各级的写法
+            # 二元模型其实只用得上最后一个字；把上文都给它，是后面各级的写法
             logits, _ = self.forward(idx)  # (B, T, V)
             # 按概率抽签：把概率首尾相接排成一条线，随机投一个点，落在谁那一段就是谁
             cumulative = np.exp(logits[:, -1]).cumsum(axis=-1)  # (B, V)

@@ -19,7 +19,7 @@ def power(value):
 def table(rows, left=None, top=None, digits=2, heat=False, hidden=False, strike=None, why=None):
     """A matrix as a table, labelled with characters.
 
-    `heat` shades by size, `hidden` blanks the upper right, `strike` says which numbers to cross out,
+    `digits` may differ from row to row, `heat` shades by size, `hidden` blanks the upper right, `strike` says which numbers to cross out,
     `why` how each number was made (kit/origins.py): a page shows it for the number that one points at.
     """
     html = ''
@@ -34,7 +34,7 @@ def table(rows, left=None, top=None, digits=2, heat=False, hidden=False, strike=
             if value == float('-inf') or (hidden and j > i):
                 css, text = 'off', '−∞' if value == float('-inf') else '0'
             else:
-                text = number(value, digits)
+                text = number(value, digits if isinstance(digits, int) else digits[i])
                 if heat:
                     css = f'h{min(9, round(10 * abs(value)))}'
                 if strike is not None and strike[i][j]:
@@ -43,6 +43,11 @@ def table(rows, left=None, top=None, digits=2, heat=False, hidden=False, strike=
             html += '<td' + (f' class="{css}"' if css else '') + (f' title="{made} ≈ {text}"' if made else '') + f'>{text}</td>'
         html += '</tr>'
     return Markup(f'<div class="scroll"><table class="matrix">{html}</tbody></table></div>')
+
+
+def times(values):
+    """What stands before a row of a matrix whose numbers are multiplied with a number."""
+    return [f'{number(value)} ×' for value in values]
 
 
 def crop(rows, size):

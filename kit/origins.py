@@ -41,9 +41,25 @@ def softmax(rows):
     return each(rows, cell)
 
 
-def weighted(weights, rows):
-    """Of one row of weights: what each number of the weighted sum is made of."""
-    return [[products(weights, column) for column in np.transpose(rows)]]
+def linear(rows, matrix, bias=None):
+    """Of rows multiplied with a matrix: each has a number for each column, and a bias may be added."""
+    added = [''] * len(matrix[0]) if bias is None else [f' + {factor(value)}' for value in bias]
+    return [[products(row, column) + more for column, more in zip(np.transpose(matrix), added, strict=True)]
+            for row in np.atleast_2d(rows)]
+
+
+def shares(values, total):
+    """Of the first of softmax's two steps taken as done: e to each score, by the sum of them all."""
+    return [f'{power(value)} ÷ {number(total)}' for value in values]
+
+
+def surprises(probabilities):
+    return [f'−ln {number(p, 4)}' for p in probabilities]
+
+
+def divided(rows, by):
+    """Nothing is said of what is 0."""
+    return each(rows, lambda i, j: rows[i][j] and f'{number(rows[i][j])} ÷ {by}')
 
 
 def normed(x):

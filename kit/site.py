@@ -188,7 +188,7 @@ class Edition:
             'sampled': samples.sampled(), 'sample': lambda name: samples.sample(self.rung(name)),
             'results': results.load(),
             'settings': lambda name: settings_of(name if page.ladder.name == 'root' else f'{page.ladder.name}/{name}'),
-            'check': results.check, 'n': formats.number, 'power': formats.power, 'table': formats.table, 'crop': formats.crop,
+            'check': results.check, 'n': formats.number, 'power': formats.power, 'table': formats.table, 'crop': formats.crop, 'times': formats.times,
             'abs': abs, 'min': min, 'svg': svg, 'drawings': self.drawings, 'say': self.say,
             'ex': self.example} | examples.example(page.ladder, 'shared')
 

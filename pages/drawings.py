@@ -8,17 +8,17 @@ from kit.svg import Drawing
 SAY = {
     'zh': {'trunk': '从编号到得分：整个模型', 'attention': '注意力的内部', 'feed_forward': '前馈网络的内部', 'loop': '训练循环',
            'to loss': '和答案比：损失', 'to text': 'softmax，抽下一个字', 'split': '切成 n_head 个头',
-           'scores': 'q @ kᵀ，除以维数的平方根', 'mask': '盖住未来', 'concat': '各头并排放回',
-           'model': 'model(x, y)', 'gradient': '每个参数的导数', 'move': '每个参数挪一小步', 'again': '再来一步',
-           'log': '损失、速度、词', 'keep': '验证损失最低时', 'positions': '位置', 'write': '写',
+           'scores': 'q · k，除以维数的平方根', 'mask': '盖住未来（掩码）', 'concat': '各头并排放回',
+           'clear': '清掉旧的导数', 'gradient': '每个参数的导数', 'move': '每个参数挪一小步', 'again': '再来一步',
+           'at times': '每隔 eval_interval 步', 'log': '损失、词', 'keep': '损失新低时', 'positions': '位置', 'write': '写',
            'cache on': '用缓存时，每一步要算的位置', 'cache off': '不用缓存时，每一步要算的位置'},
     'en': {'trunk': 'From ids to logits: the whole model', 'attention': 'Inside attention',
            'feed_forward': 'Inside the feed-forward network', 'loop': 'The training loop',
            'to loss': 'compare: loss', 'to text': 'softmax, draw the next', 'split': 'split into n_head heads',
-           'scores': 'q @ kᵀ / √ of width', 'mask': 'hide the future', 'concat': 'heads joined again',
-           'model': 'model(x, y)', 'gradient': 'find the derivatives',
-           'move': 'move each a small step', 'again': 'once more', 'log': 'losses, speed, poems',
-           'keep': 'at the lowest val loss', 'positions': 'position', 'write': 'write ',
+           'scores': 'q · k / √ of width', 'mask': 'mask the future', 'concat': 'heads joined again',
+           'clear': 'clear the old derivatives', 'gradient': 'find the derivatives',
+           'move': 'move each a small step', 'again': 'once more', 'at times': 'every eval_interval steps',
+           'log': 'loss, poems', 'keep': 'at a new low', 'positions': 'position', 'write': 'write ',
            'cache on': 'Positions computed at each step with a cache',
            'cache off': 'Positions computed at each step without a cache'}}
 
@@ -223,31 +223,25 @@ def feed_forward(rung, say, link=None):
 
 
 def loop(say, rung):
-    """The training loop; from v12 on, what is recorded and kept beside it."""
+    """The loop of training as the script has it; on v12 with what is recorded and kept. Rung 0 is pytorch_5min.py."""
     d = Drawing(say['loop'], rung)
-    steps = [('get_batch', '(B, T)'), (say['model'], 'logits, loss'), ('loss.backward()', say['gradient']),
-             ('optimizer.step()', say['move'])]
+    steps = [('get_batch', '(B, T)'), ('model(x, y)', 'logits, loss')] if rung else [('model(x)', 'prediction'), ('F.mse_loss', 'loss')]
+    steps += [('optimizer.zero_grad()', say['clear']), ('loss.backward()', say['gradient']), ('optimizer.step()', say['move'])]
+    if rung == 12:
+        steps.insert(0, ('estimate_loss', say['at times']))
+        d.box(250, 6, 88, 44, 'run.log', 12, sub=say['log'])
+        d.box(250, 62, 88, 44, 'model.pth', 12, sub=say['keep'])
+        d.arrow(230, 28, 250, 28)
+        d.path('M239 28V84H250')
     for number, (label, sub) in enumerate(steps):
         y = 6 + 66 * number
-        css = 'part new' if rung == 1 and number > 0 else 'part'
-        d.add(f'<rect x="60" y="{y}" width="170" height="44" rx="7" class="{css}"/>')
-        d.text(145, y + 19, label, css)
-        d.text(145, y + 36, sub, 'sub')
-        if number < 3:
-            d.arrow(145, y + 44, 145, y + 66)
-    d.path('M60 226H24V28H58')
-    d.text(18, 134, say['again'], 'sub turn')
-    d.parts[-1] = d.parts[-1].replace('<text ', '<text transform="rotate(-90 18 134)" ')
-    if rung == 12:
-        y = 284
-        d.arrow(145, 248, 145, y)
-        d.box(60, y, 170, 32, 'estimate_loss', css='part')
-        d.arrow(105, y + 32, 80, y + 60)
-        d.arrow(185, y + 32, 245, y + 60)
-        d.box(4, y + 60, 150, 50, 'run.log', 12, sub=say['log'])
-        d.box(176, y + 60, 160, 50, 'model.pth', 12, sub=say['keep'])
-        d.arrow(256, y + 110, 256, y + 132)
-        d.box(150, y + 132, 186, 32, 'babygpt_sample_…py', css='data')
+        d.box(56, y, 174, 44, label, css='part new' if rung == 1 and number else 'part', sub=sub)
+        if number:
+            d.arrow(143, y - 22, 143, y)
+    d.path(f'M56 {y + 22}H22V28H54')
+    middle = (y + 50) / 2
+    d.text(16, middle, say['again'], 'sub turn')
+    d.parts[-1] = d.parts[-1].replace('<text ', f'<text transform="rotate(-90 16 {middle:g})" ')
     d.height += 4
     return d.svg()
 

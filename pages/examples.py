@@ -1,7 +1,8 @@
 """The worked examples: numbers computed by the real classes, with fixed seeds and sizes small enough to print.
 
 Each function returns what the page of its rung shows, and `python tools/walkthrough.py examples` keeps it in
-docs/examples.json. Nothing is trained here but for the single step on v1's page.
+docs/examples.json. Nothing is trained here but for the single step on v1's page. Where a reader can follow a number,
+everything is rounded to the decimals that are shown before the next step goes on from it.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from kit.scripts import build, module_of
 
 POEM = '春花秋月何时了，往事知多少。\n小楼昨夜又东风，故国不堪回首月明中。\n'  # Li Yu; the example's whole vocabulary
 PIECE, ANSWER = '往事知多少', '事知多少。'
+SEED = 363  # with it, each row of weights of v3 and v4 adds up to 1 as shown, too
 TINY = {'block_size': 8, 'n_embd': 4, 'n_head': 2, 'n_layer': 2, 'dropout': 0.0}
 SAMPLER = LADDERS['root']['babygpt_sample_with_kvcache']
 torch.set_num_threads(1)  # the last digits hang on it
@@ -47,6 +49,26 @@ def tiny(number, seed, **sizes):
     return build(rung(number), seed, **{'vocab_size': tokenizer().vocab_size} | TINY | sizes)
 
 
+def rounded(x, digits=2):
+    return torch.round(x * 10 ** digits) / 10 ** digits
+
+
+def by_hand(number, seed=SEED, **sizes):
+    """A tiny model that goes on from what is shown: its parameters, and what each of its parts returns, have two decimals."""
+    model = tiny(number, seed, **sizes)
+    for parameter in model.parameters():
+        parameter.data = rounded(parameter.data)
+    for name, part in model.named_modules():
+        if name and not isinstance(part, torch.nn.Dropout):
+            part.register_forward_hook(lambda _, args, out: rounded(out))
+    return model
+
+
+def matrix(linear):
+    """What a linear layer multiplies a row with: a column for each number that comes out."""
+    return linear.weight.T.tolist()
+
+
 @contextlib.contextmanager
 def watching(*modules):
     """A list that fills with (inputs, output) of those modules as they are called."""
@@ -59,10 +81,15 @@ def watching(*modules):
 
 @contextlib.contextmanager
 def watching_softmax(number):
-    """What softmax is given and returns inside that rung's module."""
+    """What softmax is given and returns inside that rung's module, both rounded to two decimals."""
     functions = module(number).F
     softmax, calls = functions.softmax, []
-    functions.softmax = lambda x, dim: calls.append((x, softmax(x, dim))) or calls[-1][1]
+
+    def by_hand(x, dim):
+        x = rounded(x)
+        calls.append((x, rounded(softmax(x, dim))))
+        return calls[-1][1]
+    functions.softmax = by_hand
     try:
         yield calls
     finally:
@@ -104,26 +131,32 @@ def bigrams():
 
 @torch.no_grad()
 def v1():
-    model = tiny(1, 3)
+    model = by_hand(1, 3)
     x, y = ids(PIECE), ids(ANSWER)
-    logits, loss = model(x, y)
-    probs = logits.softmax(-1)[0]
-    chosen = probs[range(5), y[0]]
+    with watching(model.token_embedding_table) as calls:
+        logits = model(x)[0]
+    embedding, head, bias = calls[0][1][0], matrix(model.lm_head), model.lm_head.bias
+    powers = rounded(logits[0, 0].exp().sum())
+    chosen = rounded(logits.softmax(-1)[0][range(5), y[0]], 4)
+    surprise = rounded(-chosen.log())
+    model = tiny(1, 3)
+    loss = model(x, y)[1]
     with torch.enable_grad():
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
         model(x, y)[1].backward()
         optimizer.step()
     after, loss_after = model(x, y)
     return {'vocab': tokenizer().vocab_size, 'ids': x[0].tolist(), 'first': PIECE[0], 'answer': ANSWER[0],
-            'embedding': tiny(1, 3).token_embedding_table(x)[0], 'logits': logits[0, 0, y[0]], 'probs': probs[0, y[0]],
-            'chosen': chosen, 'surprise': -chosen.log(), 'loss': loss.item(), 'after': loss_after.item(),
+            'embedding': embedding, 'head': [[row[i] for i in y[0]] for row in head], 'bias': bias[y[0]], 'logits': logits[0, 0, y[0]], 'powers': powers,
+            'probs': rounded(logits[0, 0, y[0]].exp() / powers, 4), 'chosen': chosen, 'surprise': surprise,
+            'loss': loss.item(), 'after': loss_after.item(),
             'chosen_after': after.softmax(-1)[0][range(5), y[0]], 'ln_vocab': math.log(tokenizer().vocab_size)}
 
 
 @torch.no_grad()
 def v2():
     text, following = '月明月', ids('明')[0, 0]
-    below, model = tiny(1, 3), tiny(2, 3)
+    below, model = by_hand(1, 3), by_hand(2, 3)
     x = ids(text)
     tokens, places = model.token_embedding_table(x)[0], model.position_embedding_table.weight[:3].detach()
     return {'text': text, 'tokens': tokens, 'places': places, 'sums': tokens + places,
@@ -133,36 +166,43 @@ def v2():
 
 @torch.no_grad()
 def v3():
-    model = tiny(3, 1)
-    with watching_softmax(3) as softmax, watching(model.sa, model.sa.query, model.sa.key, model.sa.value) as calls:
+    model = by_hand(3)
+    layers = {'query': model.sa.query, 'key': model.sa.key, 'value': model.sa.value}
+    with watching_softmax(3) as softmax, watching(model.sa, *layers.values()) as calls:
         logits = model(ids(PIECE))[0]
     (_, q), (_, k), (_, v), (x, out) = calls
     [(scores, weights)] = softmax
-    other = model(ids(PIECE[:4] + '风'))[0]
+    with watching_softmax(3):
+        other = model(ids(PIECE[:4] + '风'))[0]
     moved = (logits - other).abs().amax(dim=2)[0]
-    return {'x': x[0], 'q': q[0], 'k': k[0], 'v': v[0], 'out': out[0], 'scores': scores[0], 'weights': weights[0],
-            'dot': q[0, 1] @ k[0, 0], 'scaled': scores[0, 1, 0], 'root': math.sqrt(q.size(-1)), 'moved': moved}
+    return {'x': x[0], 'matrices': {name: matrix(layer) for name, layer in layers.items()}, 'q': q[0], 'k': k[0], 'v': v[0],
+            'out': out[0], 'scores': scores[0], 'weights': weights[0], 'dot': q[0, 1] @ k[0, 0],
+            'scaled': scores[0, 1, 0], 'root': math.sqrt(q.size(-1)), 'moved': moved}
 
 
 @torch.no_grad()
 def v4():
-    model = tiny(4, 1)
-    with watching_softmax(4) as softmax, watching(model.sa.query) as calls:
+    model = by_hand(4)
+    with watching_softmax(4) as softmax, watching(model.sa.query, model.sa.value, model.sa) as calls:
         model(ids(PIECE))
     [(_, weights)] = softmax
-    q = calls[0][1][0]
-    return {'q': q[1], 'heads': q[1].view(2, 2), 'weights': weights[0],
-            'parameters': [sum(p.numel() for p in tiny(n, 1).parameters()) for n in (3, 4)]}
+    (_, q), (_, v), (_, out) = calls
+    return {'q': q[0, 1], 'heads': q[0, 1].view(2, 2), 'weights': weights[0], 'values': v[0].view(5, 2, 2).transpose(0, 1), 'out': out[0, -1],
+            'parameters': [sum(p.numel() for p in tiny(n, SEED).parameters()) for n in (3, 4)]}
 
 
 @torch.no_grad()
 def v5():
-    model = tiny(5, 1)
-    with watching(model.ffwd.net[0], model.ffwd.net[1], model.ffwd.net[2]) as calls:
+    model = by_hand(5)
+    first, relu, second = model.ffwd.net
+    with watching_softmax(5), watching(first, relu, second) as calls:
         model(ids(PIECE))
-    x, wide = calls[0]
-    return {'x': x[0, -1], 'wide': wide[0, -1], 'relu': calls[1][1][0, -1], 'out': calls[2][1][0, -1],
-            'zeros': int((calls[1][1][0, -1] == 0).sum())}
+    (x, wide), (_, open_), (_, out) = ((before[0, -1], after[0, -1]) for before, after in calls)
+    kept = [place for place, value in enumerate(open_.tolist()) if value]
+    halves = {'first': first.weight.T.unflatten(1, (2, 8)).transpose(0, 1), 'first_bias': first.bias.view(2, 8), 'wide': wide.view(2, 8)}
+    return {'x': x, **halves, 'zeros': len(wide) - len(kept),
+            'kept': kept, 'open': open_[kept], 'second': [matrix(second)[place] for place in kept],
+            'second_bias': second.bias, 'out': out}
 
 
 @torch.no_grad()
@@ -191,12 +231,13 @@ def v6():
 
 @torch.no_grad()
 def v7():
-    model = tiny(7, 1)
+    model = by_hand(7)
     block = model.blocks[0]
-    with watching(block, block.sa) as calls:
+    with watching_softmax(7), watching(block, block.sa) as calls:
         model(ids(PIECE))
     (x, added), (start, _) = calls[0], calls[1]
     assert torch.equal(x, start)
+    assert torch.equal(added[0, -1], v4()['out'])  # the page says so
     with torch.enable_grad():
         ratios = {f'v{number}': gradient_ratio(number) for number in (6, 7)}
     return {'x': x[0, -1], 'added': added[0, -1], 'sum': (x + added)[0, -1], 'below': depth(6), 'here': depth(7),
@@ -219,7 +260,7 @@ def v8():
 @torch.no_grad()
 def v9():
     def norm(scale):
-        model = tiny(9, 1)
+        model = by_hand(9)
         model.token_embedding_table.weight.mul_(scale)
         model.position_embedding_table.weight.mul_(scale)
         with watching(model.blocks[0].ln1) as calls:
@@ -233,16 +274,15 @@ def v9():
 
 @torch.no_grad()
 def v10():
-    model = tiny(10, 1, dropout=0.25).train()
+    model = by_hand(10, 427, dropout=0.25).train()
     sa = model.blocks[0].sa
-    with watching(sa.dropout) as calls:
+    with watching_softmax(10) as softmax, watching(sa.dropout) as calls:
         model(ids(PIECE))
-    before, after = calls[0]
-    scale = (after / before)[after > 0].mean().item()
-    before = before[0, 0]
+    before, (given, after) = softmax[0][1][0, 0], calls[0]
+    scale = (after / given)[after > 0].mean().item()
     torch.manual_seed(18)
     kept = torch.rand(before.shape) >= 0.25  # not those that nn.Dropout kept: its draws differ between processors
-    after, cut = before * kept * scale, (before > 0) & ~kept
+    after, cut = rounded(before * kept / 0.75), (before > 0) & ~kept
     return {'before': before, 'after': after, 'cut': cut.tolist(), 'dropped': cut.sum().item(), 'scale': scale,
             'sums': after.sum(-1), 'rate': module(10).dropout}
 

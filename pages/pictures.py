@@ -31,10 +31,11 @@ def over_seeds(setting, column):
 
 
 def curves_data():
-    """{rung: [(step, mean validation loss)]} of the rungs that all train alike."""
+    """{rung: [(step, mean validation loss)]} of the rungs that all train alike; 'counting': what counting reaches."""
     steps = settings_of('ladder')['v1', 'base']['max_iters']
     return {str(setting.rung): [(step, value) for step, value, _ in over_seeds(setting, 2)]
-            for setting in settings_of('ladder').values() if setting.rung.number and setting['max_iters'] == steps}
+            for setting in settings_of('ladder').values() if setting.rung.number and setting['max_iters'] == steps} | {
+        'counting': {order: counted(order) for order in (1, 2, 5)}}
 
 
 def depth_data():
@@ -93,6 +94,13 @@ def scaling_data():
                   for setting in settings_of('search').values() if 'n_embd' in setting.change or not setting.change)
 
 
+def draw_counting(axes, counting, t):
+    """A level for each number of characters that counting looks at."""
+    for order, value in counting.items():
+        axes.axhline(value, color='C2', linestyle={1: '--', 2: '-.', 5: ':'}[order], linewidth=1.5, label=t(
+            f'数数，看前面 {order - 1} 个字（Kneser–Ney 平滑）', f'counting, {order - 1} before (Kneser–Ney smoothing)'))
+
+
 def draw_ladder(figure, data, t):
     axes = figure.subplots()
     rungs, counting = data
@@ -103,9 +111,7 @@ def draw_ladder(figure, data, t):
     axes.plot(names[-1:], means[-1:], 's', color='C3', label=t('更大的模型，训练十分钟', 'larger model, ten minutes'))
     axes.axhline(means[0], color='0.4', linestyle='--', linewidth=1,
                  label=t('数相邻的字（加一平滑）', 'counting pairs (add-one smoothing)'))
-    for order, style in ((2, '-.'), (5, ':')):
-        axes.axhline(counting[order], color='C2', linestyle=style, linewidth=1.5, label=t(
-            f'数数，看前面 {order - 1} 个字（Kneser–Ney 平滑）', f'counting, {order - 1} before (Kneser–Ney smoothing)'))
+    draw_counting(axes, counting, t)
     for name, value in zip(names[1:], means[1:], strict=True):
         axes.annotate(f'{value:.2f}', (name, value), xytext=(0, 8), textcoords='offset points', ha='center', fontsize=8,
                       bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5})
@@ -117,10 +123,16 @@ def draw_ladder(figure, data, t):
 def draw_curves(figure, data, t):
     axes = figure.subplots()
     colours = figure.colormaps['viridis']
-    for number, (name, points) in enumerate(data.items()):
-        axes.plot(*zip(*points[1:], strict=True), marker='.', label=name, color=colours(number / len(data)))
+    curves = [(name, points) for name, points in data.items() if name != 'counting']
+    for number, (name, points) in enumerate(curves):
+        axes.plot(*zip(*points[1:], strict=True), marker='.', label=name, color=colours(number / len(curves)))
+    draw_counting(axes, data['counting'], t)
+    rungs, levels = axes.lines[:len(curves)], axes.lines[len(curves):]
+    for line in levels:
+        axes.annotate(line.get_label(), (0.01, line.get_ydata()[0] - 0.015), xycoords=('axes fraction', 'data'), va='top', color='C2')
     axes.set(xlabel=t('步数', 'steps'), ylabel=t('验证损失（nat/字）', 'validation loss (nats per character)'))
-    axes.legend(frameon=False, ncols=2)
+    axes.margins(y=0.08)
+    axes.legend(handles=rungs, frameon=False, ncols=5, loc='upper right', bbox_to_anchor=(1, 0.9))
 
 
 def draw_depth(figure, data, t):

@@ -9,7 +9,7 @@
 训练损失却一路降到 1.75：数的就是这段文字，答案早已看过，当不得真，这就是过拟合。模型好不好，只看验证损失。
 v1 到 v10 训练之后，验证损失最低的也有 4.80 上下，全都输给它。它写的东西像词的样子，意思不通：最远只记得四个字。
 
-运行（约 9 秒，不用 GPU）：python prelude/prelude_v7_ngram.py
+运行（约 10 秒，不用 GPU）：python prelude/prelude_v7_ngram.py
 和二元模型对照：git diff --no-index simplebigrammodel.py prelude/prelude_v7_ngram.py
 出处：Kneser 和 Ney（1995）；Chen 和 Goodman（1999）第 3 节。
 """
