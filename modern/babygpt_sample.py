@@ -79,7 +79,7 @@ def rotate(x, cos, sin):
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看上文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, n_embd, n_head, n_kv_head):
         super().__init__()

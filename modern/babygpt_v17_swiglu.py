@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
 
-# 超参数：CPU 上取两分半钟里试出来最好的一组，加速器上取大得多的模型；命令行可以改任何一个，行末的注释就是 --help 里的说明
+# 超参数：CPU 上取照两分半钟挑选的一组，加速器上取大得多的模型；命令行可以改任何一个，行末的注释就是 --help 里的说明
 on_cpu = device == 'cpu'
 batch_size = 8 if on_cpu else 64  # 每一步同时看多少首词
 block_size = 128 if on_cpu else 256  # 一首词最多看多少个字，再长的截去后面
@@ -162,7 +162,7 @@ def rotate(x, cos, sin):
 
 
 class MultiHeadAttention(nn.Module):
-    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看前文（Vaswani 等 2017，3.2.2 节）。"""
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看上文（Vaswani 等 2017，3.2.2 节）。"""
 
     def __init__(self, block_size, n_embd, n_head, dropout):
         super().__init__()
@@ -299,7 +299,7 @@ def save(path, content):
 
 
 def pack(model, tokenizer):
-    """把权重、重建模型要用的超参数和词表打包成一段字节：写词的脚本只需要这些。"""
+    """把参数、重建模型要用的超参数和词表打包成一段字节：写词的脚本只需要这些。"""
     hyper_params = {'block_size': block_size, 'n_embd': n_embd, 'n_head': n_head, 'n_layer': n_layer,
                     'dropout': dropout}
     vocabulary = ''.join(tokenizer.chars)
@@ -352,7 +352,7 @@ def parse_args():
     # 首尾两张按字的表，每层 12 个 n_embd × n_embd 的方阵（注意力 4 个，前馈网络 8 个），别的参数很少
     n_params = 2 * len(set(text)) * args.n_embd + 12 * args.n_layer * args.n_embd ** 2
     try:
-        torch.empty(4, n_params, device=device)  # 权重、梯度、AdamW 为每个参数记的两个数：先试试放不放得下
+        torch.empty(4, n_params, device=device)  # 参数、梯度、AdamW 为每个参数记的两个数：先试试放不放得下
     except (RuntimeError, TypeError):
         sys.exit(f'模型太大，内存放不下：约 {n_params:,} 个参数，连同梯度和 AdamW 记的数要 {16 * n_params / 1e9:,.0f} GB。'
                  '请调小 --n_embd 或 --n_layer。')
