@@ -130,6 +130,8 @@ def change_name(change):
     """What a candidate changes, in the words of the command line."""
     if 'decay' in change:
         return 'decay'
+    if 'edit' in change:
+        return change['edit']
     return ', '.join(f'{name} {value:g}' for name, value in change.items()) or 'base'
 
 
@@ -156,9 +158,15 @@ def settings_of(name):
             for experiment in EXPERIMENTS[name] for setting in experiment.settings()}
 
 
+def source_of(script, constants):
+    """The script, or what the edit makes of it that a run names besides constants."""
+    rung = by_path(script)
+    return rung.edited(constants['edit']) if 'edit' in constants else rung.source
+
+
 def made_of(script, constants=()):
     """What a result hangs on: the code of the script with those constants given."""
-    return {'code': code_hash(by_path(script).source, constants)}
+    return {'code': code_hash(source_of(script, constants), constants)}
 
 
 def is_kept(script, constants, section='runs'):
