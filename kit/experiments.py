@@ -17,6 +17,8 @@ NOT_IN_A_STEP = ('max_iters', 'eval_interval', 'learning_rate', 'decay')  # what
 class Experiment:
     """What a ladder.toml says in one [[experiments]]: every rung with every seed and every change of its constants.
 
+    A change called `edit` is one of the ladder's [edits] of the script.
+
     The number of steps is that of the script, or given, or follows from timings (tools/bench.py candidates), so that
     it is the same on every machine: what fits into `seconds` of training, or what takes as long as `steps` of the base.
     With `form`, the poems of the trained model are looked at, too (kit/form.py).
@@ -108,6 +110,10 @@ class Setting:
     def at(self, step):
         """The points (step, training loss, validation loss) at a step, one for each seed."""
         return [next(point for point in run['curve'] if point[0] == step) for run in self.runs]
+
+    def val_at(self, step):
+        """The validation losses at a step, one for each seed."""
+        return [point[2] for point in self.at(step)]
 
     @property
     def lowest(self):

@@ -304,6 +304,13 @@ def test_a_page_with_a_practice_says_how_to_write_and_judge_it(name):
         assert '<details class="practice">' in text
 
 
+@pytest.mark.parametrize('name', PAGES)
+def test_what_a_page_asks_to_try_is_answered(name):
+    for part in Parsed(name).text.split('id="try"')[1:]:
+        wishes = re.findall('<li>.*?</li>', part, re.DOTALL)
+        assert wishes and all(re.search(r'<details class="answer"><summary>.*?</summary><p>.*\d', wish) for wish in wishes), wishes
+
+
 @pytest.mark.parametrize('language', site.LANGUAGES)
 def test_the_bars_of_the_ladder_start_at_nothing(language):
     text = (site.folder_of(LADDERS['root'], language) / 'index.html').read_text(encoding='utf-8')
