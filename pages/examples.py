@@ -333,6 +333,29 @@ def five_minutes():
     return losses
 
 
+@torch.no_grad()
+def bent():
+    """How far the middle of two outputs of attention misses the middle of their logits, at most: v5 with ReLU and without."""
+    model, missed = real(5), {}
+    with watching(model.sa) as calls:
+        model(real_batch()[1])
+    a, b = calls[0][1][:2]
+    for name, ffwd in (('with', model.ffwd), ('without', model.ffwd.net[::2])):
+        ends, middle = (model.lm_head(ffwd(x)) for x in (torch.stack([a, b]), (a + b) / 2))
+        missed[name] = (ends.mean(0) - middle).abs().max().item()
+    return {'missed': missed}
+
+
+def waking():
+    """The gradients (root mean square) in v8's first attention before any step, where the projection starts at zero."""
+    module = load(rung(8).path, rung(8).edited('projection from zero'))
+    torch.manual_seed(module.seed)
+    model = module.BabyGPT(real_batch()[0], *(getattr(module, name) for name in list(signature(module.BabyGPT).parameters)[1:]))
+    model(*real_batch()[1:])[1].backward()
+    sa = model.blocks[0].sa
+    return {'waking': {name: getattr(sa, name).weight.grad.square().mean().sqrt().item() for name in ('proj', 'query', 'key', 'value')}}
+
+
 def halved():
     """The gradient ratio of v7 where x is halved before each sum."""
     block = load(rung(7).path, rung(7).edited('half')).Block
@@ -365,5 +388,5 @@ def shared():
     return {'ids': list(PIECE), 'answers': list(ANSWER), 'vocabulary': size, 'ln_vocabulary': math.log(size)}
 
 
-EXAMPLES = {'shared': shared, 'bigrams': lambda: bigrams() | unseen(), 'pytorch': five_minutes, 'v1': v1, 'v2': v2, 'v3': v3, 'v4': v4, 'v5': v5, 'v6': v6, 'v7': lambda: v7() | halved(), 'v8': v8,
+EXAMPLES = {'shared': shared, 'bigrams': lambda: bigrams() | unseen(), 'pytorch': five_minutes, 'v1': v1, 'v2': v2, 'v3': v3, 'v4': v4, 'v5': lambda: v5() | bent(), 'v6': v6, 'v7': lambda: v7() | halved(), 'v8': lambda: v8() | waking(),
             'v9': v9, 'v10': v10, 'v11': v11, 'v12': v12, 'kvcache': lambda: kvcache() | from_zero()}
