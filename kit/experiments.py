@@ -17,6 +17,8 @@ NOT_IN_A_STEP = ('max_iters', 'eval_interval', 'learning_rate', 'decay')  # what
 class Experiment:
     """What a ladder.toml says in one [[experiments]]: every rung with every seed and every change of its constants.
 
+    A change called `edit` is one of the ladder's [edits] of the script.
+
     The number of steps is that of the script, or given, or follows from timings (tools/bench.py candidates), so that
     it is the same on every machine: what fits into `seconds` of training, or what takes as long as `steps` of the base.
     With `form`, the poems of the trained model are looked at, too, and its loss on whole poems (kit/form.py).
@@ -109,6 +111,10 @@ class Setting:
         """The points (step, training loss, validation loss) at a step, one for each seed."""
         return [next(point for point in run['curve'] if point[0] == step) for run in self.runs]
 
+    def val_at(self, step):
+        """The validation losses at a step, one for each seed."""
+        return [point[2] for point in self.at(step)]
+
     @property
     def lowest(self):
         """The points (step, training loss, validation loss) of the lowest validation loss, one for each seed."""
@@ -130,6 +136,8 @@ def change_name(change):
     """What a candidate changes, in the words of the command line."""
     if 'decay' in change:
         return 'decay'
+    if 'edit' in change:
+        return change['edit']
     return ', '.join(f'{name} {value:g}' for name, value in change.items()) or 'base'
 
 
@@ -156,9 +164,15 @@ def settings_of(name):
             for experiment in EXPERIMENTS[name] for setting in experiment.settings()}
 
 
+def source_of(script, constants):
+    """The script, or what the edit makes of it that a run names besides constants."""
+    rung = by_path(script)
+    return rung.edited(constants['edit']) if 'edit' in constants else rung.source
+
+
 def made_of(script, constants=()):
     """What a result hangs on: the code of the script with those constants given."""
-    return {'code': code_hash(by_path(script).source, constants)}
+    return {'code': code_hash(source_of(script, constants), constants)}
 
 
 def is_kept(script, constants, section='runs'):

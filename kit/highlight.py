@@ -40,6 +40,10 @@ def segments(pieces, marked=()):
 
 
 def remark(pieces):
-    """The Chinese that a line of source says to its reader, in a comment or a docstring, or None."""
+    """The Chinese that a line of source says to its reader, in a comment or a docstring, or None.
+
+    A command behind it needs no translation.
+    """
     text = ''.join(text for css, text in pieces if css[:1] == 'c' or css == 'sd').strip(' #"')
+    text = re.sub('：(?:python|git|wandb) .*$', '', text)
     return text if re.search('[\u4e00-\u9fff]', text) else None

@@ -42,6 +42,14 @@ class Rung:
     def source(self):
         return read(self.path)
 
+    def edited(self, name):
+        """The source with one of the ladder's edits made: [[what stands there, what takes its place]]."""
+        source = self.source
+        for old, new in self.ladder.data['edits'][name]:
+            assert old in source, f'{self.path} has no {old!r} for the edit {name!r}'
+            source = source.replace(old, new)
+        return source
+
     @cached_property
     def below(self):
         """The rung that this one is compared with, or None."""

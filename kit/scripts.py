@@ -23,11 +23,13 @@ def module_name(path):
     return re.sub(r'\W', '_', str(inside.with_suffix('')))
 
 
-def load(path):
-    """Import the script at `path` (from the root, or any path) as a fresh module."""
+def load(path, source=None):
+    """Import the script at `path` (from the root, or any path) as a fresh module, or that source in its place."""
     spec = importlib.util.spec_from_file_location(module_name(path), ROOT / path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where a dataclass looks for the module that it is defined in
+    if source is not None:
+        spec.loader.get_code = lambda _: compile(source, spec.origin, 'exec')
     spec.loader.exec_module(module)
     return module
 

@@ -74,13 +74,23 @@ def glosses_of(ladder, language):
     return tomllib.loads(file.read_text(encoding='utf-8')) if file.exists() else None
 
 
+@cache
+def translations_of(ladder, language):
+    """{poem: what it says} of the poems that the ladder's pages show, None where they need not be told."""
+    file = ladder.pages / language / 'poems.toml'
+    if not file.exists():
+        return None
+    return {each['poem']: each['says'] for each in tomllib.loads(file.read_text(encoding='utf-8'))['poems']}
+
+
 class Edition:
     """A page in one language: what its template may use."""
 
     def __init__(self, page, language, environment):
         self.page, self.language, self.environment, self.notes = page, language, environment, []
         self.layout = environment.get_template('diff.html').make_module({'lang': language, 'gloss': self.gloss})
-        self.folder, self.glosses = folder_of(page.ladder, language), glosses_of(page.ladder, language)
+        self.folder = folder_of(page.ladder, language)
+        self.glosses, self.translations = glosses_of(page.ladder, language), translations_of(page.ladder, language)
         self.example, self.drawings = examples.example(page.ladder, page.name), drawings_of(page.ladder)
         self.say = self.drawings.SAY[language] if self.drawings else {}
 
@@ -118,14 +128,21 @@ class Edition:
         """A whole script; the notes made so far stand beside it."""
         return self.layout.hunks(Listing(self.rung(name).source, self.take_notes()).hunks, False)
 
-    def gloss(self, line, known=False):
-        """What a line of a script remarks in Chinese, in the language of the page; `known`: it may be without."""
+    def gloss(self, line):
+        """What a line of a script remarks in Chinese, in the language of the page."""
         said = remark([piece for _, pieces in line.segments for piece in pieces])
-        if self.glosses is None or said is None or known and said not in self.glosses:
+        return self.told(self.glosses, 'comments', said) if said else ''
+
+    def translated(self, poem):
+        """What exactly this poem says, in the language of the page."""
+        return self.told(self.translations, 'poems', poem)
+
+    def told(self, meanings, name, text):
+        if meanings is None:
             return ''
-        if said not in self.glosses:
-            raise SystemExit(f'{self.page.ladder.pages / self.language}/comments.toml does not say what this means: {said}')
-        return self.glosses[said]
+        if text not in meanings:
+            raise SystemExit(f'{self.page.ladder.pages / self.language}/{name}.toml does not say what this means: {text}')
+        return meanings[text]
 
     def tests(self):
         """(file, name, highlighted source) of the tests of what is true from this rung on."""
@@ -185,7 +202,7 @@ class Edition:
             'loss_rows': self.loss_rows, 'compared': self.compared(), 'tests': self.tests,
             'measured': summaries.is_measured, 'clearly_worse': summaries.clearly_worse, 'mean': lambda name: summaries.mean_validation(self.rung(name)),
             'spread': lambda name: spread(summaries.validation(self.rung(name))),
-            'sampled': samples.sampled(), 'sample': lambda name: samples.sample(self.rung(name)),
+            'translated': self.translated, 'sampled': samples.sampled(), 'sample': lambda name: samples.sample(self.rung(name)),
             'results': results.load(),
             'settings': lambda name: settings_of(name if page.ladder.name == 'root' else f'{page.ladder.name}/{name}'),
             'check': results.check, 'n': formats.number, 'power': formats.power, 'table': formats.table, 'crop': formats.crop, 'times': formats.times,
@@ -199,8 +216,8 @@ class Edition:
             raise SystemExit(f'{self.page.ladder.pages} has no {missing}.') from None
         if self.notes:
             raise SystemExit(f'{self.page.name}: notes, but no code that they could stand beside.')
-        parts = re.split('(<pre.*?</pre>)', html, flags=re.DOTALL)
-        parts[::2] = [re.sub(r'\s*\n\s*', '\n', part) for part in parts[::2]]  # blank lines count only in <pre>
+        parts = re.split('(<pre.*?</pre>|<p class="said">.*?</p>)', html, flags=re.DOTALL)
+        parts[::2] = [re.sub(r'\s*\n\s*', '\n', part) for part in parts[::2]]  # blank lines count only in code and poems
         return ''.join(parts).strip() + '\n'
 
 
@@ -209,14 +226,20 @@ def folder_of(ladder, language):
     return DOCS / ladder.folder / ('' if language == ORIGINAL else language)
 
 
+def environment_of(ladder):
+    """What the templates of a ladder's pages are rendered in."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([ladder.pages, TEMPLATES]), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {'average': mean, 'spread': spread}
+    return environment
+
+
 def contents():
     """{path: content} of every file of the site."""
     files = {DOCS / name: (TEMPLATES / name).read_text(encoding='utf-8') for name in ('style.css', 'script.js')}
     for ladder in LADDERS.values():
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader([ladder.pages, TEMPLATES]), autoescape=True,
-            undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        environment.filters['average'] = mean
+        environment = environment_of(ladder)
         for page in pages_of(ladder):
             for language in LANGUAGES:
                 file = folder_of(ladder, language) / f'{page.name}.html'

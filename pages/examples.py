@@ -6,18 +6,20 @@ everything is rounded to the decimals that are shown before the next step goes o
 """
 
 import contextlib
+import io
 import math
 import re
 from collections import Counter
 from functools import cache
 from inspect import signature
 from itertools import pairwise
+from types import MethodType
 
 import torch
 
 from kit.files import CORPUS, read
 from kit.ladders import LADDERS
-from kit.scripts import build, module_of
+from kit.scripts import build, load, module_of
 
 POEM = '春花秋月何时了，往事知多少。\n小楼昨夜又东风，故国不堪回首月明中。\n'  # Li Yu; the example's whole vocabulary
 PIECE, ANSWER = '往事知多少', '事知多少。'
@@ -216,9 +218,11 @@ def depth(number):
             'logits': logits.flatten(0, 1).std(dim=0).mean().item()}
 
 
-def gradient_ratio(number, layers=16):
-    """Root mean square of the gradient in the first block over that in the last, untrained."""
+def gradient_ratio(number, layers=16, forward=None):
+    """Root mean square of the gradient in the first block over that in the last, untrained; `forward`: another block's."""
     model = real(number, n_layer=layers)
+    for block in model.blocks if forward else []:
+        block.forward = MethodType(forward, block)
     model(*real_batch()[1:])[1].backward()
     first, last = (torch.cat([p.grad.flatten() for p in model.blocks[i].parameters()]).square().mean().sqrt()
                    for i in (0, -1))
@@ -347,11 +351,82 @@ def kvcache(prompt=2, new='水连海平月'):
             'shape': tuple(cache[0][0].shape), 'held': len(pieces)}
 
 
+def unseen():
+    """The share of pairs and of triples of the validation text that the training text does not have."""
+    start = int(0.9 * len(corpus()))
+    train, val = corpus()[:start], corpus()[start:]
+    shares = {}
+    for n in (2, 3):
+        seen = {train[i:i + n] for i in range(len(train) - n + 1)}
+        found = [val[i:i + n] not in seen for i in range(len(val) - n + 1)]
+        shares[str(n)] = sum(found) / len(found)
+    return {'unseen_share': shares}
+
+
+def five_minutes():
+    """The losses that pytorch_5min.py prints with each of the edits that its page asks for."""
+    script, losses = LADDERS['root']['pytorch_5min'], {}
+    for name, edit in (('kept', 'without zero_grad'), ('line', 'a parabola'), ('bent', 'a parabola, with ReLU')):
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            load(script.path, script.edited(edit))
+        losses[name] = [float(loss) for loss in re.findall('损失 ([0-9.]+)', printed.getvalue())]
+    return losses
+
+
+@torch.no_grad()
+def bent():
+    """How far the middle of two outputs of attention misses the middle of their logits, at most: v5 with ReLU and without."""
+    model, missed = real(5), {}
+    with watching(model.sa) as calls:
+        model(real_batch()[1])
+    a, b = calls[0][1][:2]
+    for name, ffwd in (('with', model.ffwd), ('without', model.ffwd.net[::2])):
+        ends, middle = (model.lm_head(ffwd(x)) for x in (torch.stack([a, b]), (a + b) / 2))
+        missed[name] = (ends.mean(0) - middle).abs().max().item()
+    return {'missed': missed}
+
+
+def waking():
+    """The gradients (root mean square) in v8's first attention before any step, where the projection starts at zero."""
+    module = load(rung(8).path, rung(8).edited('projection from zero'))
+    torch.manual_seed(module.seed)
+    model = module.BabyGPT(real_batch()[0], *(getattr(module, name) for name in list(signature(module.BabyGPT).parameters)[1:]))
+    model(*real_batch()[1:])[1].backward()
+    sa = model.blocks[0].sa
+    return {'waking': {name: getattr(sa, name).weight.grad.square().mean().sqrt().item() for name in ('proj', 'query', 'key', 'value')}}
+
+
+def halved():
+    """The gradient ratio of v7 where x is halved before each sum."""
+    block = load(rung(7).path, rung(7).edited('half')).Block
+    return {'halved': gradient_ratio(7, forward=block.forward)}
+
+
+@torch.no_grad()
+def from_zero(pieces=8):
+    """The loss of the pretrained model on pieces of the validation text, character by character, and where every
+    character stands at position 0."""
+    losses = {}
+    for name, source in (('right', SAMPLER.source), ('zero', SAMPLER.edited('positions from 0'))):
+        sampler = load(SAMPLER.path, source)
+        sampler.model_path = sampler.pretrained_path
+        model, tokens = sampler.load_model()
+        start, size = int(0.9 * len(corpus())), model.block_size
+        text = torch.tensor(tokens.encode(corpus()[start:start + pieces * (size + 1)])).view(pieces, size + 1)
+        cache, total = model.empty_cache(pieces), 0
+        for at in range(size):
+            logits = model(text[:, at:at + 1], cache, at)[:, 0]
+            total += torch.nn.functional.cross_entropy(logits, text[:, at + 1]).item() / size
+        losses[name] = total
+    large = constants(11, on_cpu=False)
+    return {'positions': losses, 'cache_megabytes': large['n_layer'] * 2 * large['block_size'] * large['n_embd'] * 4 / 1e6}
+
+
 def shared():
     """What any page may use."""
     size = len(set(corpus()))
     return {'ids': list(PIECE), 'answers': list(ANSWER), 'vocabulary': size, 'ln_vocabulary': math.log(size)}
 
 
-EXAMPLES = {'shared': shared, 'bigrams': bigrams, 'v1': v1, 'v2': v2, 'v3': v3, 'v4': v4, 'v5': v5, 'v6': v6, 'v7': v7, 'v8': v8,
-            'v9': v9, 'v10': v10, 'v11': v11, 'v12': v12, 'kvcache': kvcache}
+EXAMPLES = {'shared': shared, 'bigrams': lambda: bigrams() | unseen(), 'pytorch': five_minutes, 'v1': v1, 'v2': v2, 'v3': v3, 'v4': v4, 'v5': lambda: v5() | bent(), 'v6': v6, 'v7': lambda: v7() | halved(), 'v8': lambda: v8() | waking(),
+            'v9': v9, 'v10': v10, 'v11': v11, 'v12': v12, 'kvcache': lambda: kvcache() | from_zero()}

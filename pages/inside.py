@@ -33,10 +33,10 @@ def gradients(blocks=16, seeds=(1337, 1338, 1339)):
     return found
 
 
-def attention(length=24):
-    """Train v4 with its own settings; the weights of its heads on the first poem of the validation text."""
-    rung, models, weights = LADDER['v4'], [], []
-    module = load(rung.path)  # one of our own: it is changed below
+def trained(rung, **constants):
+    """(module, model) of a rung trained with its own settings but for those constants."""
+    module, models = load(rung.path), []  # one of our own: it is changed below
+    vars(module).update(constants)
 
     class KeptBabyGPT(module.BabyGPT):
         def __init__(self, *sizes):
@@ -44,13 +44,45 @@ def attention(length=24):
             models.append(self)
     module.BabyGPT = KeptBabyGPT
     module.main()
+    return module, models[0]
+
+
+def neighbours(char='江', count=5):
+    """The characters whose embeddings in a trained v1 make the smallest angle with that of a character."""
+    rung = LADDER['v1']
+    module, model = trained(rung)
+    tokenizer = module.Tokenizer(read(CORPUS))
+    table = torch.nn.functional.normalize(model.token_embedding_table.weight.detach(), dim=1)
+    cosines = (table @ table[tokenizer.ids[char]]).topk(count + 1)
+    nearest = [(tokenizer.chars[i], round(cosine, 3)) for cosine, i in zip(*map(torch.Tensor.tolist, cosines), strict=True)]
+    return {rung.stem: made_of(rung.path) | {'char': char, 'nearest': nearest[1:]}}
+
+
+def lengths(seeds=(1337, 1338, 1339)):
+    """The mean length of the rows of v2's two tables before and after training, one for each seed."""
+    rung, found = LADDER['v2'], {}
+    for seed in seeds:
+        module, model = trained(rung, seed=seed)
+        torch.manual_seed(seed)
+        fresh = module.BabyGPT(model.token_embedding_table.num_embeddings, module.block_size, module.n_embd)
+        for name, each in (('before', fresh), ('after', model)):
+            for part in ('token_embedding_table', 'position_embedding_table'):
+                length = getattr(each, part).weight.detach().norm(dim=1).mean().item()
+                found.setdefault(f'{part} {name}', []).append(round(length, 3))
+    return {rung.stem: made_of(rung.path) | found}
+
+
+def attention(length=24):
+    """Train v4 with its own settings; the weights of its heads on the first poem of the validation text."""
+    rung, weights = LADDER['v4'], []
+    module, model = trained(rung)
     text = module.read_text(module.data_path, module.train_ratio, module.block_size)
     poem = text[text.index('\n\n', int(module.train_ratio * len(text))) + 2:][:length]
     softmax = module.F.softmax
     module.F.softmax = lambda *args, **options: weights.append(softmax(*args, **options)) or weights[-1]
     try:
         with torch.no_grad():
-            models[0].eval()(torch.tensor([module.Tokenizer(text).encode(poem)]))
+            model.eval()(torch.tensor([module.Tokenizer(text).encode(poem)]))
     finally:
         module.F.softmax = softmax
     return {rung.stem: made_of(rung.path) | {
@@ -72,4 +104,4 @@ def form(model='pretrained/model.pth'):
             | measure(*sampler.load_model(), text[:int(module_of(LADDER['v12']).train_ratio * len(text))])}
 
 
-MEASURED = {'gradients': gradients, 'attention': attention, 'form': form}
+MEASURED = {'gradients': gradients, 'attention': attention, 'neighbours': neighbours, 'lengths': lengths, 'form': form}

@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from kit import documents, pictures, results
-from kit.experiments import EXPERIMENTS, NOT_IN_A_STEP, jobs_of
+from kit.experiments import EXPERIMENTS, NOT_IN_A_STEP, jobs_of, source_of
 from kit.files import ROOT, read
 from kit.ladders import LADDERS, RUNGS
 from kit.source import code_hash
@@ -101,7 +101,7 @@ def test_runs_are_of_the_scripts_as_they_are(experiment):
     """Every run of an experiment is there; one of a script whose code has changed since is none."""
     for script, constants in jobs_of(experiment):
         run = RESULTS['runs'][f'{script} {json.dumps(constants, sort_keys=True)}']
-        assert run['code'] == code_hash(read(script), constants), (script, constants)
+        assert run['code'] == code_hash(source_of(script, constants), constants), (script, constants)
 
 
 def test_no_run_is_left_over():

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from kit import results
-from kit.experiments import Experiment, apart, clearly_below, deviation, own_constants, spread
+from kit.experiments import Experiment, apart, clearly_below, deviation, made_of, own_constants, source_of, spread
 from kit.ladders import LADDERS, RUNGS
 from kit.results import Missing
+from kit.scripts import load
 
 
 def test_mean_and_spread():
@@ -34,8 +35,21 @@ def test_constants_of_a_script():
 def test_a_script_has_the_constants_that_experiments_change(rung):
     for data in rung.ladder.data.get('experiments', []):
         if str(rung) in data['rungs']:
-            changed = set(data.get('constants', {})).union(*data.get('changes', [])) - {'decay'}
+            changed = set(data.get('constants', {})).union(*data.get('changes', [])) - {'decay', 'edit'}
             assert changed <= set(own_constants(rung, on_cpu=True))
+
+
+def test_an_edit_takes_the_place_of_what_stands_there(monkeypatch):
+    ladder = LADDERS['root']
+    rung = next(rung for rung in ladder.rungs if rung.number)
+    edits = {'doubled': [['max_iters', 'iters'], [' = 3000', ' = 6000']], 'lost': [['no such line', '']]}
+    monkeypatch.setitem(ladder.data, 'edits', edits)
+    [(script, constants)] = Experiment(ladder, 'try', [str(rung)], changes=[{'edit': 'doubled'}]).jobs()
+    assert source_of(script, constants) == rung.source.replace('max_iters', 'iters').replace(' = 3000', ' = 6000')
+    assert source_of(script, {}) == rung.source and made_of(script, constants) != made_of(script)
+    assert load(script, source_of(script, constants)).iters == 6000
+    with pytest.raises(AssertionError, match='lost'):
+        rung.edited('lost')
 
 
 def test_steps_hang_on_timings(tmp_path, monkeypatch):

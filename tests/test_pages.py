@@ -18,7 +18,6 @@ from kit import diff, examples, results, samples, site
 from kit.files import DOCS, ROOT
 from kit.highlight import highlight, remark
 from kit.ladders import LADDERS
-from kit.source import docstring_end
 
 EDITIONS = {language: [(site.folder_of(ladder, language) / page.name).relative_to(DOCS).as_posix()
                        for ladder in LADDERS.values() for page in site.pages_of(ladder)] for language in site.LANGUAGES}
@@ -250,9 +249,39 @@ def test_what_has_one_name_in_both_is_compared_with_its_namesake():
 def test_the_english_pages_say_what_every_comment_says():
     glosses, said = site.glosses_of(LADDERS['root'], 'en'), set()
     for rung in {rung for page in site.pages_of(LADDERS['root']) if page.rung for rung in (page.rung, page.rung.below) if rung}:
-        said |= set(filter(None, map(remark, highlight(rung.source)[docstring_end(rung.source):])))
+        said |= set(filter(None, map(remark, highlight(rung.source))))
+    said |= set(filter(None, map(remark, highlight(LADDERS['root']['simplemodel'].source))))  # shown, and no page's own
     assert said - glosses.keys() == set(), 'pages/en/comments.toml lacks these'
     assert glosses.keys() - said == set(), 'pages/en/comments.toml has these, and no script does'
+
+
+@pytest.mark.parametrize('name', EDITIONS['en'])
+def test_every_line_in_chinese_on_an_english_page_says_what_it_means(name):
+    """Comments and docstrings, wherever the page shows them; what is only printed needs no translation."""
+    for line in re.findall('<div class="line .*?</code>', Parsed(name).text):
+        text = re.sub('<span class="s[^d].*?</span>', '', line)
+        assert '<i class="gloss">' in text or not re.search('[\u4e00-\u9fff]', text), line
+
+
+def test_a_number_is_the_same_in_the_words_of_both_languages():
+    for said, meaning in site.glosses_of(LADDERS['root'], 'en').items():
+        assert sorted(re.findall(r'\d+[.,]\d+', said)) == sorted(re.findall(r'\d+[.,]\d+', meaning))
+
+
+def test_the_english_pages_say_what_every_poem_says():
+    told, texts = site.translations_of(LADDERS['root'], 'en'), [Parsed(name).text for name in EDITIONS['en']]
+    for poem, said in re.findall('<pre lang="zh-CN">(.*?)</pre>(<p class="said">.*?</p>)?', '\n'.join(texts), re.DOTALL):
+        assert unescape(said) == f'<p class="said">{told[unescape(poem)]}</p>'
+    assert [poem for poem, said in told.items() if not any(said in unescape(text) for text in texts)] == []
+
+
+def test_a_poem_that_changes_stops_the_build():
+    ladder = LADDERS['root']
+    edition = site.Edition(site.pages_of(ladder)[0], 'en', site.environment_of(ladder))
+    poem = next(iter(edition.translations))
+    assert edition.translated(poem) == edition.translations[poem]
+    with pytest.raises(SystemExit, match='does not say what this means'):
+        edition.translated(poem + '。')
 
 
 @pytest.mark.parametrize('name', PAGES)
@@ -274,6 +303,13 @@ def test_a_page_with_a_practice_says_how_to_write_and_judge_it(name):
         text = Parsed(name).text
         assert f'python tools/practice.py {rung.address}\npython -m pytest tests --rung {rung.address} --mine my_v{rung.number}.py' in text
         assert '<details class="practice">' in text
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_what_a_page_asks_to_try_is_answered(name):
+    for part in Parsed(name).text.split('id="try"')[1:]:
+        wishes = re.findall('<li>.*?</li>', part, re.DOTALL)
+        assert wishes and all(re.search(r'<details class="answer"><summary>.*?</summary><p>.*\d', wish) for wish in wishes), wishes
 
 
 @pytest.mark.parametrize('language', site.LANGUAGES)

@@ -35,19 +35,22 @@ from kit.ladders import LADDERS
 from kit.results import Missing
 from kit.scripts import load, losses, speeds
 
-# Sets module-level constants of a script and runs its main(), as a learner who edits the top of the file would.
+# Sets module-level constants of a script and runs its main(), as a learner who edits the file would: 'edit' is one of
+# [edits] in ladder.toml.
 # 'decay' is not a constant of the scripts: it lets the rate fall to zero by a cosine (Loshchilov and Hutter 2017, 3).
 CHILD = '''
 import json, sys
 from pathlib import Path
 import torch
 from kit import form
+from kit.experiments import source_of
 from kit.files import CORPUS, read
 from kit.ladders import by_path
 from kit.scripts import load
 path, constants, model, folder = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
 sys.argv = [path]
-module, models = load(path), []
+module, models = load(path, source_of(path, constants)), []
+constants.pop('edit', None)
 module.model_path = Path(folder, 'model.pth')  # where a script saves one, it overwrites nobody's
 if model:
     class Kept(getattr(module, model)):
