@@ -216,7 +216,7 @@ def candidates():
         rung, constants = todo[key]
         torch.manual_seed(0)
         runs[key] = training_step(module_of(rung), shape_of(rung, **constants))[0]
-    seconds = in_turn(runs, rounds=7)
+    seconds = in_turn(runs, rounds=15)
     for key, value in seconds.items():
         ratio = {'ratio': round(value / seconds[bases[key]], 3)} if key in bases else {}
         row = {'milliseconds': round(1e3 * value, 2)} | ratio
