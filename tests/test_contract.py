@@ -63,7 +63,7 @@ def test_parts_of_the_model_have_their_names(rung):
             owner = owner[int(parent)] if parent.isdecimal() else getattr(owner, parent)
         there = len(owner) > 0 if name.isdecimal() else hasattr(owner, name)
         assert there, f'{type(owner).__name__} 里没有 {name}（{what}）：这一级应有它，名字不能改。'
-    kept = {name for name, _ in model.named_modules()}
+    kept = {name for name, _ in model.named_modules(remove_duplicate=False)}
     for path, _ in rung.parts:
         assert path in kept, (
             f'model.parameters() 里没有 {path} 的参数，优化器训练不到它：{path.split(".")[0]} 要是 nn 里的模块，'
