@@ -83,6 +83,16 @@ def test_batches_reach_both_ends_of_the_data_and_differ(rung):
     assert (x[:, 0] == 0).all() and (y[:, -1] == 9).all(), '只有一个起点可取时，应都从头取。'
 
 
+def ignored_generator(module):
+    """That get_batch takes a generator and draws without it, in Chinese, or nothing."""
+    try:
+        first, again = (module.get_batch(torch.arange(10_000), 8, 9, torch.Generator().manual_seed(0))[0] for _ in range(2))
+    except TypeError:
+        return ''
+    return '' if torch.equal(first, again) else (
+        '\n看到的是：get_batch 收下了一个 generator，种子相同，取出的批却不同，它没有用上：torch.randint(……, generator=generator)。')
+
+
 def evaluate(rung, model, train, val):
     return module_of(rung).estimate_loss(model, train, val, eval_iters=3, batch_size=4, block_size=5)
 
@@ -124,7 +134,7 @@ def test_evaluation_is_repeatable_and_leaves_training_alone(rung):
     assert isinstance(first, dict) and set(first) == {'train', 'val'} and all(
         type(value) is float for value in first.values()), "estimate_loss 应返回 {'train': 小数, 'val': 小数}。"
     assert torch.equal(before, torch.random.get_rng_state()), (
-        '评估用掉了训练的随机数：评估得勤一些，训练就变样了。评估取批要用自己的 torch.Generator。')
+        '评估用掉了训练的随机数：评估得勤一些，训练就变样了。评估取批要用自己的 torch.Generator。' + ignored_generator(module_of(rung)))
     assert model.training, '评估之后模型停在 eval 模式：要回到 train 模式，不然后面的训练就没有 dropout 了。'
     torch.manual_seed(5)
     assert evaluate(rung, model, train, val) == first, (
