@@ -119,6 +119,7 @@ MEANT = {  # {what torch says: what it means}; the groups of the one are named i
     r"invalid for input of size|doesn't multiply up to the size": '数的个数对不上，不能拆成这样的形状。',
     r"Expected tensor for argument #1 'indices'": 'nn.Embedding 要的是整数的编号（int64），给它的却是小数。',
     r'embed_dim|must be divisible': '宽度不能平分成这么多个头。',
+    r'modified by an inplace operation': '求导要用的数被原地改掉了：x += ……、masked_fill_ 之类改的是原来的张量，写成 x = x + ……。',
     r'does not require grad': '损失和参数之间断开了：求导走不到任何一个参数。看看有没有 detach、.data、no_grad，或者该优化的不是模型。',
 }
 

@@ -2,6 +2,7 @@
 part gives is named. Asked only when something differs from what it should be.
 """
 
+from contextlib import suppress
 from itertools import chain, combinations
 
 import torch
@@ -20,11 +21,14 @@ def alike(a, b, atol=1e-5):
     return a.shape == b.shape and torch.allclose(a, b, atol=atol, rtol=1e-4, equal_nan=True)
 
 
+BREAKS = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)  # all that torch raises
+
+
 def outcome(compute):
     """What a computation returns, or what it says when it breaks."""
     try:
         return compute()
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:  # all that torch raises
+    except BREAKS as error:
         return str(error)
 
 
@@ -44,14 +48,17 @@ def differs(part, compute, expected, mistakes, look, wrt=()):
         compute()  # an error that we know nothing of: let it speak
     if not isinstance(out, torch.Tensor):
         return f'{part}应返回一个张量，却返回了 {type(out).__name__}。'
+    said = ''
+    with suppress(*BREAKS):  # what is looked at may be missing, or of another size
+        said = moved(out, right) or look()
     if out.shape != right.shape:
-        return f'{part}的输出形状应是 {in_letters(right.shape)}，却是 {in_letters(out.shape)}。{look()}'
-    return f'{part}的输出{"里有 NaN" if out.isnan().any() else "和应有的不同"}。{moved(out, right) or look()}'
+        return f'{part}的输出形状应是 {in_letters(right.shape)}，却是 {in_letters(out.shape)}。{said}'
+    return f'{part}的输出{"里有 NaN" if out.isnan().any() else "和应有的不同"}。{said}'
 
 
 def cut_off(part, out, right, wrt):
     """Whether the way back to some of `wrt` ({name: tensor}) is cut off or another one, though the output is right."""
-    wrt = {name: tensor for name, tensor in dict(wrt).items() if tensor.requires_grad}
+    wrt = {name: tensor for name, tensor in dict(wrt).items() if tensor is not None and tensor.requires_grad}
     push = noise(*right.shape)
     found = [torch.autograd.grad((value * push).sum(), [*wrt.values()], retain_graph=True, allow_unused=True)
              if wrt and value.requires_grad else [None] * len(wrt) for value in (out, right)]
@@ -73,7 +80,7 @@ def in_letters(shape):
 
 def moved(out, right):
     """Whether everything is there but in another place: which place holds what belongs to which, or nothing."""
-    for axis, name in ((1, '个字'), (2, '维'), (0, '段文本')) if out.dim() == 3 else ():
+    for axis, name in ((1, '个字'), (2, '维'), (0, '段文本')) if out.dim() == 3 and out.shape == right.shape else ():
         mine, theirs = out.movedim(axis, 0), right.movedim(axis, 0)
         there = [[alike(a, b) for b in theirs] for a in mine]
         if all(map(any, there)):
@@ -96,8 +103,8 @@ def spaced(name):
 
 def described(value, known, right, what):
     """What a tensor is that should be `right`: one that is known ({name: tensor}), with a step more, or a sum. Else nothing."""
-    if value.dim() < 3 and right.shape[-value.dim():] == value.shape or value.shape[1:] != right.shape[1:] and value.shape[1] == 1:
-        value = value.expand_as(right) if value.shape[-1] == right.shape[-1] else value
+    with suppress(RuntimeError):
+        value = value.expand_as(right)
     known = {name: other for name, other in known.items() if isinstance(other, torch.Tensor) and other.shape == value.shape}
     for name, other in [*known.items(), *[(what, right)] * (right.shape == value.shape)]:
         if alike(value, other):
@@ -133,8 +140,8 @@ def located(run, steps, known, result=None):
     and `result` is (what it should return, what that is called).
     """
     calls = []
-    hooks = [module.register_forward_hook(lambda _, args, out, name=name: calls.append((name, args[0].clone(), out.clone())))
-             for name, module, *_ in steps]
+    hooks = [module.register_forward_hook(with_kwargs=True, hook=lambda _, args, named, out, name=name: calls.append(
+        (name, [*args, *named.values()][0].clone(), out.clone()))) for name, module, *_ in steps]
     with torch.no_grad():
         out = outcome(run)
     for hook in hooks:
