@@ -68,18 +68,13 @@ def made_in_forward(model, ids):
             if isinstance(module, torch.nn.modules.dropout._DropoutNd) or list(module.parameters(recurse=False))]
 
 
-@pytest.mark.idea('层在 __init__ 里建，forward 里只用')
+@pytest.mark.idea('模型的各个部分都有')
 @WITH_A_CONTRACT
-def test_forward_makes_no_layers(rung):
+def test_parts_of_the_model_have_their_names(rung):
     made = made_in_forward(build(rung), torch.zeros(2, 3, dtype=torch.long))
     assert not made, (
         f'forward 里新建了 {"、".join(dict.fromkeys(made))}：在 __init__ 里建一次，存成 self.……，forward 里只用它。'
         '在 forward 里建，每次调用都是一组新的随机权重，优化器训练不到；nn.Dropout 则不知道现在是 eval 模式。')
-
-
-@pytest.mark.idea('模型的各个部分都有')
-@WITH_A_CONTRACT
-def test_parts_of_the_model_have_their_names(rung):
     model = build(rung)
     for path, what in rung.parts:
         *parents, name = path.split('.')
