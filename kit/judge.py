@@ -43,6 +43,7 @@ def start(config):
     config.pluginmanager.unregister(name='terminalreporter')
     config.pluginmanager.register(Judge(rung, path.resolve(), mine, config.option.time_limit, config.option.maxfail == 1))
     config.option.maxfail = 0
+    config.option.tbstyle = 'no'  # the judge says what an error means: pytest need not look at the source for that
 
 
 def files_of(ladder):
@@ -105,7 +106,10 @@ MEANT = {  # {what torch says: what it means}; the groups of the one are named i
         'F.cross_entropy 的形状不对：它把第 1 维当作词表。得分先摊平成 (B*T, V)，targets 摊平成 (B*T,)：'
         'logits.flatten(0, 1) 和 targets.flatten()。',
     r'index out of range in self': 'nn.Embedding 里没有这一行：编号超出了表的行数。表的第一个参数是行数，第二个是宽度，编号从 0 数起。',
-    r'view size is not compatible': 'transpose 之后张量在内存里不连续，不能 view：用 flatten 或 reshape，或者先 .contiguous()。',
+    r'view size is not compatible': '张量在内存里不连续，不能 view：用 flatten 或 reshape，或者先 .contiguous()。'
+        '经过 transpose，或者是从更长的张量里切下来的一段（get_batch 里切出的 x 和 y），就不连续。',
+    r'"log_softmax\w*" not implemented|expected scalar type Long but found Float':
+        'F.cross_entropy 的第一个参数是得分（小数），第二个是 targets（整数的编号）：看看是不是给反了。',
     r'Given normalized_shape=\[(.*?)\]': 'nn.LayerNorm 的大小是 {0}，和给它的最后一维对不上：它在最后一维上做，应是 nn.LayerNorm(n_embd)。',
     r'running_mean should contain': '用的是 BatchNorm：它在一批文本之间做平均，这里应是 nn.LayerNorm(n_embd)，只看一个位置自己。',
     r'probability tensor contains': 'torch.multinomial 要的是概率，不能有负数和 NaN：得分要先在词表那一维上做 softmax。',
@@ -115,6 +119,7 @@ MEANT = {  # {what torch says: what it means}; the groups of the one are named i
     r"invalid for input of size|doesn't multiply up to the size": '数的个数对不上，不能拆成这样的形状。',
     r"Expected tensor for argument #1 'indices'": 'nn.Embedding 要的是整数的编号（int64），给它的却是小数。',
     r'embed_dim|must be divisible': '宽度不能平分成这么多个头。',
+    r'modified by an inplace operation': '求导要用的数被原地改掉了：x += ……、masked_fill_ 之类改的是原来的张量，写成 x = x + ……。',
     r'does not require grad': '损失和参数之间断开了：求导走不到任何一个参数。看看有没有 detach、.data、no_grad，或者该优化的不是模型。',
 }
 

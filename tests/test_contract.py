@@ -1,5 +1,6 @@
 """What every other test takes for granted: the names of a rung, and that importing it trains nothing."""
 
+import contextlib
 import inspect
 
 import pytest
@@ -52,9 +53,28 @@ def test_model_takes_its_sizes_in_order(rung):
         f'现在是 {name}({", ".join(parameter.name for parameter in parameters)})。')
 
 
+def made_in_forward(model, ids):
+    """The names of the layers with weights, or with dropout, that a call of the model makes."""
+    made, init = [], torch.nn.Module.__init__
+
+    def record(module, *args, **kwargs):
+        made.append(module)
+        init(module, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Exception):  # what breaks is for other tests
+        patch.setattr(torch.nn.Module, '__init__', record)
+        model(ids)
+    return [type(module).__name__ for module in made
+            if isinstance(module, torch.nn.modules.dropout._DropoutNd) or list(module.parameters(recurse=False))]
+
+
 @pytest.mark.idea('模型的各个部分都有')
 @WITH_A_CONTRACT
 def test_parts_of_the_model_have_their_names(rung):
+    made = made_in_forward(build(rung), torch.zeros(2, 3, dtype=torch.long))
+    assert not made, (
+        f'forward 里新建了 {"、".join(dict.fromkeys(made))}：在 __init__ 里建一次，存成 self.……，forward 里只用它。'
+        '在 forward 里建，每次调用都是一组新的随机权重，优化器训练不到；nn.Dropout 则不知道现在是 eval 模式。')
     model = build(rung)
     for path, what in rung.parts:
         *parents, name = path.split('.')
@@ -63,7 +83,10 @@ def test_parts_of_the_model_have_their_names(rung):
             owner = owner[int(parent)] if parent.isdecimal() else getattr(owner, parent)
         there = len(owner) > 0 if name.isdecimal() else hasattr(owner, name)
         assert there, f'{type(owner).__name__} 里没有 {name}（{what}）：这一级应有它，名字不能改。'
-    kept = {name for name, _ in model.named_modules()}
+        part = owner[int(name)] if name.isdecimal() else getattr(owner, name)
+        assert isinstance(part, (torch.nn.Module, list, tuple, dict)), (
+            f'{path} 应是{what}，是一个 nn 里的模块，参数才学得到；这里却是 {type(part).__name__}。')
+    kept = {name for name, _ in model.named_modules(remove_duplicate=False)}
     for path, _ in rung.parts:
         assert path in kept, (
             f'model.parameters() 里没有 {path} 的参数，优化器训练不到它：{path.split(".")[0]} 要是 nn 里的模块，'

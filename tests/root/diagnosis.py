@@ -2,6 +2,7 @@
 part gives is named. Asked only when something differs from what it should be.
 """
 
+from contextlib import suppress
 from itertools import chain, combinations
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from tests.root.models import BLOCK_SIZE, SIZES, attention_of, layers_of, merge, noise, shaken, split
 
 INF = float('inf')
+WIDTH = SIZES['n_embd']
 
 
 def alike(a, b, atol=1e-5):
@@ -19,23 +21,26 @@ def alike(a, b, atol=1e-5):
     return a.shape == b.shape and torch.allclose(a, b, atol=atol, rtol=1e-4, equal_nan=True)
 
 
+BREAKS = (RuntimeError, LookupError, TypeError, ValueError, AttributeError)  # all that torch raises
+
+
 def outcome(compute):
     """What a computation returns, or what it says when it breaks."""
     try:
         return compute()
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:  # all that torch raises
+    except BREAKS as error:
         return str(error)
 
 
-def differs(part, compute, expected, mistakes, look):
-    """What to say of a part that does not give what is expected, or None: first of shapes, if no mistake is known.
+def differs(part, compute, expected, mistakes, look, wrt=()):
+    """What to say of a part that does not give what is expected, or None: of known mistakes, then of what can be seen.
 
     `compute` gives what the part returns, `mistakes` are {what to say: how to compute what it leads to}, and `look`
-    finds where to look when none fits.
+    finds where to look when none fits. The derivatives in `wrt` must be the same, too.
     """
     out, right = outcome(compute), expected()
     if alike(out, right):
-        return None
+        return cut_off(part, out, right, wrt)
     for said, result in mistakes.items():
         if alike(out, outcome(result)):
             return said.strip()
@@ -43,29 +48,126 @@ def differs(part, compute, expected, mistakes, look):
         compute()  # an error that we know nothing of: let it speak
     if not isinstance(out, torch.Tensor):
         return f'{part}应返回一个张量，却返回了 {type(out).__name__}。'
+    said = ''
+    with suppress(*BREAKS):  # what is looked at may be missing, or of another size
+        said = moved(out, right) or look()
     if out.shape != right.shape:
-        return f'{part}的输出形状应是 {tuple(right.shape)}，却是 {tuple(out.shape)}。{look()}'
-    return f'{part}的输出{"里有 NaN" if out.isnan().any() else "和应有的不同"}。{look()}'
+        return f'{part}的输出形状应是 {in_letters(right.shape)}，却是 {in_letters(out.shape)}。{said}'
+    return f'{part}的输出{"里有 NaN" if out.isnan().any() else "和应有的不同"}。{said}'
 
 
-def located(run, steps, ends=True):
+def cut_off(part, out, right, wrt):
+    """Whether the way back to some of `wrt` ({name: tensor}) is cut off or another one, though the output is right."""
+    wrt = {name: tensor for name, tensor in dict(wrt).items() if tensor is not None and tensor.requires_grad}
+    push = noise(*right.shape)
+    found = [torch.autograd.grad((value * push).sum(), [*wrt.values()], retain_graph=True, allow_unused=True)
+             if wrt and value.requires_grad else [None] * len(wrt) for value in (out, right)]
+    for name, mine, theirs in zip(wrt, *found, strict=True):
+        if theirs is not None and not alike(torch.zeros_like(theirs) if mine is None else mine, theirs, atol=1e-4):
+            return (f'{part}的输出是对的，对 {name} 求的导却{"是零" if mine is None or not mine.any() else "不对"}：有一步断开了求导，'
+                    '它就学不到。看看有没有 detach()、.data、.item()、torch.no_grad()。')
+    return None
+
+
+LETTERS = {SIZES['vocab_size']: 'vocab_size', WIDTH: 'n_embd', BLOCK_SIZE: 'T', SIZES['n_head']: 'n_head', WIDTH // SIZES['n_head']: 'head_size'}
+
+
+def in_letters(shape):
+    """A shape as it is written in comments, and its numbers."""
+    shape = tuple(shape)
+    return f'({", ".join(["B", *(LETTERS.get(size, str(size)) for size in shape[1:])])})（这里是 {shape}）' if len(shape) > 1 else f'{shape}'
+
+
+def moved(out, right):
+    """Whether everything is there but in another place: which place holds what belongs to which, or nothing."""
+    for axis, name in ((1, '个字'), (2, '维'), (0, '段文本')) if out.dim() == 3 and out.shape == right.shape else ():
+        mine, theirs = out.movedim(axis, 0), right.movedim(axis, 0)
+        there = [[alike(a, b) for b in theirs] for a in mine]
+        if all(map(any, there)):
+            i, j = next((i, row.index(True)) for i, row in enumerate(there) if not row[i])
+            return f'看到的是：数都算对了，放错了地方：第 {i + 1} {name}的地方，放的是应在第 {j + 1} {name}的数。'
+    return ''
+
+
+STEPS = {'ReLU': torch.relu, 'softmax': lambda x: x.softmax(-1), 'tanh': torch.tanh, 'sigmoid': torch.sigmoid, 'GELU': F.gelu,
+         'GELU（tanh 近似）': lambda x: F.gelu(x, approximate='tanh'), 'SiLU': F.silu, 'ELU': F.elu, 'LeakyReLU': F.leaky_relu,
+         'abs': torch.abs, '平方': torch.square, 'exp': torch.exp, '归一化（layer norm）': lambda x: F.layer_norm(x, x.shape[-1:]),
+         '归一化（长度变成 1）': lambda x: F.normalize(x, dim=-1), '各个位置求平均': lambda x: x.mean(1, keepdim=True).expand_as(x),
+         '从前面累加': lambda x: x.cumsum(1), '位置往后挪一格': lambda x: x.roll(1, 1), '位置往前挪一格': lambda x: x.roll(-1, 1)}
+
+
+def spaced(name):
+    """A name as it stands before a Chinese word."""
+    return f'{name} ' if name[-1].isascii() else name
+
+
+def described(value, known, right, what):
+    """What a tensor is that should be `right`: one that is known ({name: tensor}), with a step more, or a sum. Else nothing."""
+    with suppress(RuntimeError):
+        value = value.expand_as(right)
+    known = {name: other for name, other in known.items() if isinstance(other, torch.Tensor) and other.shape == value.shape}
+    for name, other in [*known.items(), *[(what, right)] * (right.shape == value.shape)]:
+        if alike(value, other):
+            return name
+        for step, function in STEPS.items():
+            if alike(value, function(other)):
+                return f'{spaced(name)}再经过 {step}'
+    if not known or value.isnan().any():
+        return ''
+    columns = torch.stack([other.flatten() for other in known.values()], 1).double()
+    factors = torch.linalg.lstsq(columns, value.flatten().double()[:, None], driver='gelsd').solution[:, 0]
+    if not alike((columns @ factors).float(), value.flatten(), atol=1e-4):
+        return ''
+    return ' + '.join(name if abs(factor - 1) < 1e-3 else f'{factor:.2g} × {name}'
+                      for name, factor in zip(known, factors.tolist(), strict=True) if abs(factor) > 1e-3) or '零'
+
+
+def matters(run, module):
+    """Whether a result depends on the weights of a module."""
+    with torch.no_grad():
+        results = [outcome(run)]
+        for shift in (1, -1):
+            for parameter in module.parameters():
+                parameter.add_(shift)
+            results.append(outcome(run))
+    return not alike(*results[:2])
+
+
+def located(run, steps, known, result=None):
     """Where a computation leaves its way first, in Chinese, or nothing.
 
-    `steps` are [(name, module, what it should read, what that is called)]; `ends` tells whether the last gives the result.
+    `steps` are [(name, module, what it should read, what that is called)], `known` the tensors that it starts from,
+    and `result` is (what it should return, what that is called).
     """
     calls = []
-    hooks = [module.register_forward_hook(lambda _, args, out, name=name: calls.append((name, args[0], out)))
-             for name, module, *_ in steps]
-    out = outcome(run)
+    hooks = [module.register_forward_hook(with_kwargs=True, hook=lambda _, args, named, out, name=name: calls.append(
+        (name, [*args, *named.values()][0].clone(), out.clone()))) for name, module, *_ in steps]
+    with torch.no_grad():
+        out = outcome(run)
     for hook in hooks:
         hook.remove()
-    for name, _, right, what in steps:
-        mine = [(read, out) for called, read, out in calls if called == name]
-        if len(mine) != 1:
-            return f'看到的是：{name} 调用了 {len(mine)} 次，应是 1 次。'
-        if not alike(mine[0][0], right):
-            return f'看到的是：{name} 读到的不是{what}，在它之前多了或少了一步。'
-    return '' if not ends or alike(out, calls[-1][2]) else f'看到的是：{steps[-1][0]} 读到的是对的，在它之后又多了一步。'
+    for name, module, right, what in steps:
+        reads = []
+        for i, (called, read, _) in enumerate(calls):
+            if called == name:
+                before = known | {f'{spaced(other)}的输出': out for other, _, out in calls[:i]}
+                reads.append((read, described(read, before, right, what)))
+        if not reads:  # a call of the layer is not the only way to use its weights
+            if matters(run, module):
+                continue
+            return f'看到的是：{spaced(name)}没有用上。'
+        if len(reads) > 1:
+            each = '，'.join(f'第 {i + 1} 次读的是{f"「{found}」" if found else "别的东西"}' for i, (_, found) in enumerate(reads))
+            return f'看到的是：{spaced(name)}调用了 {len(reads)} 次，应是 1 次：{each}。'
+        [(read, found)] = reads
+        if not alike(read, right):
+            shape = '' if read.shape == right.shape else f'（形状是 {in_letters(read.shape)}，应是 {in_letters(right.shape)}）'
+            return (f'看到的是：{spaced(name)}读到的{f"是「{found}」，应是" if found else "不是"}「{what}」{shape}'
+                    f'{"" if found else "，在它之前多了或少了一步"}。')
+    if result is None or alike(out, result[0]) or isinstance(out, str):
+        return ''
+    found = described(out, known | {f'{spaced(name)}的输出': out for name, _, out in calls}, *result)
+    return f'看到的是：各部分读到的都对，最后返回的{f"是「{found}」，应是" if found else "却不是"}「{result[1]}」。'
 
 
 # Attention
@@ -113,7 +215,6 @@ def FIRST(proj, out, x):
 
 
 NAMES = ('query', 'key', 'value', 'x')
-WIDTH = SIZES['n_embd']
 MISTAKES = {  # {what to say: the arguments of `attend` that make the mistake}
     '得分没有缩放：softmax 之前，点积要除以 query 维数的平方根。': {'scale': lambda size: 1},
     '缩放忘了开平方：应除以维数的平方根，不是除以维数。': {'scale': lambda size: 1 / size},
@@ -226,50 +327,139 @@ def heads_of(rung):
 def attention_mistake(rung, **sizes):
     """What is wrong with the attention of a rung, in Chinese, or None; its weights are shaken, so that it shows."""
     sa, heads = attention_of(shaken(rung, **sizes)), heads_of(rung)
-    x = noise(3, BLOCK_SIZE, SIZES['n_embd'])
+    x = noise(3, BLOCK_SIZE, WIDTH).requires_grad_()
     steps = [(name, getattr(sa, name), x, '注意力的输入 x') for name in NAMES[:3]]
     return differs('注意力', lambda: sa(x), lambda: attend(sa, x, heads), attention_mistakes(sa, x, heads),
-                   lambda: '一步一步和公式 softmax(q @ k 的转置 / √维数 + 掩码) @ v 对照。'
-                           + located(lambda: sa(x), steps, ends=False) + seen_by(sa, x))
+                   lambda: (located(lambda: sa(x), steps, {'x': x}) or across_pieces(sa, x) or measured(sa, heads))
+                   + '\n一步一步和公式 softmax(q @ k 的转置 / √维数 + 掩码) @ v 对照。', {**dict(sa.named_parameters()), 'x': x})
 
 
-def seen_by(sa, x):
-    """Which positions see what they should not, or do not see what they should."""
-    before = outcome(lambda: sa(x))
-    if isinstance(before, str) or before.shape[:2] != x.shape[:2]:
-        return ''
-    for position in range(BLOCK_SIZE):
-        other = x.clone()
-        other[:, position] += 1
-        moved = (sa(other) - before).abs().amax(dim=(0, 2)) > 1e-6
-        if moved[:position].any():
-            return f'看到的是：第 {moved.nonzero()[0].item() + 1} 个字的输出随它后面的第 {position + 1} 个字变化，未来泄漏了。'
-        if not moved[position:].all():
-            blind = position + (~moved[position:]).nonzero()[0].item()
-            return f'看到的是：第 {blind + 1} 个字的输出不随{"它自己" if blind == position else f"它前面的第 {position + 1} 个字"}变化。'
-    alone = torch.cat([sa(x[i:i + 1]) for i in range(len(x))])
-    if not alike(alone, before):
-        return '看到的是：一段文本的输出取决于同一批里别的段。'
-    return '看到的是：每个字都只看得到自己和前面的字，所以掩码是对的，要查的是缩放、权重和加起来的东西。'
+def across_pieces(sa, x):
+    alone = outcome(lambda: torch.cat([sa(x[i:i + 1]) for i in range(len(x))]))
+    return '' if alike(alone, sa(x)) else '看到的是：一段文本的输出取决于同一批里别的段，不同的文本混到了一起。'
+
+
+def measured(sa, heads):
+    """What the weights of attention are, and where they leave their formula first, or nothing.
+
+    They show when the value of each place is a one in a column of its own, in every head, and nothing is projected.
+    """
+    size = WIDTH // heads
+    length = min(BLOCK_SIZE, size)
+    x = noise(1, length, WIDTH)
+    with torch.no_grad():
+        sa.value.weight.copy_((torch.linalg.pinv(x[0]) @ torch.eye(length, size).repeat(1, heads)).T)
+        if hasattr(sa, 'proj'):
+            sa.proj.weight.copy_(torch.eye(WIDTH))
+            sa.proj.bias.zero_()
+
+        def weights():
+            return sa(x)[0].unflatten(-1, (heads, -1))[..., :length].transpose(0, 1)
+
+        there = outcome(weights)
+        if isinstance(there, str) or there.shape != (heads, length, length) or sa(x).shape != x.shape:
+            return ''
+        scores = attend_scores(sa, x, heads)
+        sa.value.weight.mul_(2)
+        twice = weights()
+        sa.value.weight.div_(2)
+        sa.query.weight.mul_(2)
+        sharper = weights()
+    past = torch.ones(length, length).tril().bool()
+    one = '' if heads == 1 else '某个头里，'
+
+    def first(wrong):
+        head, i, j = wrong.nonzero()[0].tolist()
+        return f'看到的是：{one}第 {i + 1} 个字分给第 {j + 1} 个字的权重是 {there[head, i, j]:.2g}'
+
+    if there.isnan().any():
+        return f'{first(there.isnan())}：一整行的得分都是 -inf，softmax 就得 NaN。'
+    if not alike(twice, 2 * there):
+        return '看到的是：把 value 放大一倍，输出没有跟着放大一倍：输出应是 value 按权重加起来，前后没有别的（tanh、ReLU、归一化）。'
+    if (ahead := (there.abs() > 1e-6) & ~past).any():
+        return f'{first(ahead)}，应是 0：后面的字看不得，softmax 之前要把它的得分换成 -inf，掩码要落在行（query）之后的列（key）上。'
+    sums = there.sum(-1)
+    if (negative := there < -1e-4).any():
+        return f'{first(negative)}，是负数：得分没有经过 softmax。'
+    if (wrong := (sums - 1).abs() > 1e-3).any():
+        head, i = wrong.nonzero()[0].tolist()
+        return (f'看到的是：掩码是对的，但{one}第 {i + 1} 个字的权重加起来是 {sums[head, i]:.2g}，应是 1：'
+                '权重应是 softmax(得分)，在 key 那一维上做（dim=-1），之后不再改。')
+    if (blind := (there < 1e-6) & past).any():
+        return f'{first(blind)}：自己和前面所有的字都该看得到，掩码盖多了。'
+    if alike(there, scores.masked_fill(~past, -INF).softmax(-1), atol=1e-4):
+        return '看到的是：权重是对的，要查的是乘上权重的是不是 value、之后怎么合到一起。'
+    for step, function in STEPS.items():
+        if alike(there, function(scores).masked_fill(~past, -INF).softmax(-1), atol=1e-4):
+            return f'看到的是：得分 q @ k 的转置 / √维数又经过了 {step}，才做 softmax：中间只有掩码。'
+    if alike(sharper, there):
+        return '看到的是：把 query 放大一倍，权重却不变：得分应是 q @ k 的转置，q 和 k 之前不归一化。'
+    right, mine = (value - (value * past).sum(-1, keepdim=True) / past.sum(-1, keepdim=True)
+                   for value in (scores, there.clamp(min=1e-30).log()))
+    right, mine = right[past.expand_as(right)], mine[past.expand_as(mine)]
+    factor = right @ mine / (right @ right)
+    if torch.allclose(mine, factor * right, atol=1e-3):
+        return (f'看到的是：掩码和 softmax 是对的，得分却是应有的 {factor:.3g} 倍，像是 q @ k 的转置除以了 {size ** 0.5 / factor:.3g}；'
+                f'应除以 query 维数的平方根，这里是 √{size} ≈ {size ** 0.5:.3g}。')
+    return ('看到的是：每个字都只看得到自己和前面的字，权重加起来也是 1，所以掩码和 softmax 是对的，得分却不是 q @ k 的转置 / √维数：'
+            '查 query、key 各是从哪里来的，相乘之前之后有没有多做什么。')
+
+
+def attend_scores(sa, x, heads):
+    q, k = (parted(layer(x), heads)[0] for layer in (sa.query, sa.key))
+    return (q @ k.transpose(-2, -1) * q.size(-1) ** -0.5).view(heads, x.size(1), x.size(1))
 
 
 # The other parts
 
 def feed_forward_mistake(ffwd):
-    x = noise(2, BLOCK_SIZE, WIDTH)
+    x = noise(2, BLOCK_SIZE, WIDTH).requires_grad_()
     first, second = layers_of(ffwd)
     return differs('前馈网络', lambda: ffwd(x), lambda: second(first(x).relu()), {
         '两个线性层之间没有 ReLU：那样它们就等于一个线性层。': lambda: second(first(x)),
-        **{f'用的是 {name}：梯子上用 ReLU，后面各级才能对照。': lambda f=f: second(f(first(x)))
-           for name, f in [('GELU', F.gelu), ('GELU（tanh 近似）', lambda x: F.gelu(x, approximate='tanh')), ('tanh', torch.tanh),
-                           ('sigmoid', torch.sigmoid), ('SiLU', F.silu), ('LeakyReLU', F.leaky_relu)]},
         '第二个线性层之后又有一个 ReLU：输出就没有负数了，ReLU 只放在两层之间。': lambda: second(first(x).relu()).relu(),
         'ReLU 放错了地方：应在两个线性层之间，不在最后。': lambda: second(first(x)).relu(),
         'ReLU 放错了地方：应在两个线性层之间，不在最前。': lambda: second(first(x.relu())),
         '前馈网络里又加了它的输入：残差连接从 v7 起放在 Block 里，这里只返回 net(x)。': lambda: x + second(first(x).relu()),
         '前馈网络里多了一个 softmax：最后应是线性层。': lambda: second(first(x).relu()).softmax(-1),
-    }, lambda: '应是：线性层，ReLU，线性层，别的都没有（eval 模式下）。' + located(lambda: ffwd(x), [
-        ('第一个线性层', first, x, '前馈网络的输入 x'), ('第二个线性层', second, first(x).relu(), 'ReLU 的输出')]))
+    }, lambda: located(lambda: ffwd(x), [
+        ('第一个线性层', first, x, '前馈网络的输入 x'), ('第二个线性层', second, first(x).relu(), 'ReLU 的输出')],
+        {'x': x}, (second(first(x).relu()), '第二个线性层的输出')) + '应是：线性层，ReLU，线性层，别的都没有（eval 模式下）。',
+        {**dict(ffwd.named_parameters()), 'x': x})
+
+
+def norm_mistake(norm, name):
+    """What is wrong with a norm in itself, or None; a learner may have written it by hand."""
+    x = (3 * noise(3, BLOCK_SIZE, WIDTH) + 1).requires_grad_()
+    weight, bias = norm.weight, norm.bias
+
+    def normal(axes, centre=True, spread=lambda x, axes: (x.var(axes, keepdim=True, unbiased=False) + 1e-5).sqrt()):
+        return (x - x.mean(axes, keepdim=True) if centre else x) / spread(x, axes) * weight + bias
+
+    each = '每个位置只看自己，在最后一维（n_embd 个数）上求均值和方差：dim=-1'
+    def look():
+        z = (norm(x) - bias) / weight
+        return (f'看到的是：除去 weight 和 bias，每个位置的均值在 {z.mean(-1).min():.2g} 和 {z.mean(-1).max():.2g} 之间，应是 0；'
+                f'标准差在 {z.std(-1, unbiased=False).min():.3g} 和 {z.std(-1, unbiased=False).max():.3g} 之间，应是 1。\n'
+                '归一化应是：减去均值，除以标准差（方差加 1e-5 再开平方），乘 weight，加 bias，都在最后一维上，和 nn.LayerNorm 一样。')
+
+    return differs(f'{name} ', lambda: norm(x), lambda: F.layer_norm(x, x.shape[-1:], weight, bias), {
+        f'{name} 在字的位置那一维（dim=1）上求了均值和方差，前面的字就看到了后面的。{each}。': lambda: normal(1),
+        f'{name} 在一批文本之间（dim=0）求了均值和方差，各段就混到了一起。{each}。': lambda: normal(0),
+        f'{name} 把一段里各个位置混到了一起。{each}。': lambda: normal((1, 2)),
+        f'{name} 把一批里各段、各个位置混到了一起（像 BatchNorm）。{each}。': lambda: normal((0, 1)),
+        f'{name} 把一批里所有的数混到了一起。{each}。': lambda: normal((0, 1, 2)),
+        f'{name} 没有减去均值：先减去均值，再除以标准差（不减的是 RMSNorm）。': lambda: normal(
+            -1, False, lambda x, _: (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()),
+        f'{name} 没有减去均值，只除以了标准差：先减去均值，再除以标准差。': lambda: normal(-1, False),
+        f'{name} 没有除以标准差：先减去均值，再除以标准差。': lambda: normal(-1, spread=lambda *_: 1),
+        f'{name} 除以的是方差：应是标准差，方差的平方根。': lambda: normal(-1, spread=lambda x, _: x.var(-1, keepdim=True, unbiased=False) + 1e-5),
+        f'{name} 的方差除以了 n - 1：这里除以 n，写 unbiased=False。': lambda: normal(-1, spread=lambda x, _: (x.var(-1, keepdim=True) + 1e-5).sqrt()),
+        f'{name} 的标准差除以了 n - 1：这里除以 n，写 unbiased=False，1e-5 加在方差上。': lambda: normal(-1, spread=lambda x, _: x.std(-1, keepdim=True) + 1e-5),
+        f'{name} 没有用上 weight 和 bias：归一化之后乘 weight，再加 bias。': lambda: F.layer_norm(x, x.shape[-1:]),
+        f'{name} 没有用上 weight：归一化之后乘 weight，再加 bias。': lambda: F.layer_norm(x, x.shape[-1:], None, bias),
+        f'{name} 没有用上 bias：归一化之后乘 weight，再加 bias。': lambda: F.layer_norm(x, x.shape[-1:], weight),
+    }, look, {'weight': weight, 'bias': bias, 'x': x})
 
 
 def same(x):
@@ -278,7 +468,7 @@ def same(x):
 
 def block_mistake(block, rung):
     """What is wrong in a block whose parts are right, or None."""
-    sa, ffwd, x = block.sa, block.ffwd, noise(2, BLOCK_SIZE, WIDTH)
+    sa, ffwd, x = block.sa, block.ffwd, noise(2, BLOCK_SIZE, WIDTH).requires_grad_()
     given = x.clone()
     outcome(lambda: block(given))
     if not torch.equal(given, x):
@@ -308,8 +498,9 @@ def block_mistake(block, rung):
         early = 'Block 的输入又加到了它的输出上：残差连接是 v7 的内容，这里直接用 sa(x) 和 ffwd(x)。'
         for i, wrong in enumerate((lambda: x + ffwd(sa(x)), residual, lambda: ffwd(x + sa(x)), lambda: sa(x) + ffwd(sa(x)))):
             mistakes[early + ' ' * i] = wrong
-        return differs('Block ', lambda: block(given), lambda: ffwd(sa(x)), mistakes, lambda: '一个 Block 应是 ffwd(sa(x))，前后没有别的。'
-                       + located(lambda: block(given), [('sa', sa, x, ' Block 的输入 x'), ('ffwd', ffwd, sa(x), '注意力的输出')]))
+        return differs('Block ', lambda: block(x.clone()), lambda: ffwd(sa(x)), mistakes, lambda: located(
+            lambda: block(given), [('sa', sa, x, 'Block 的输入 x'), ('ffwd', ffwd, sa(x), '注意力的输出')], {'x': x}, (ffwd(sa(x)), 'ffwd 的输出'))
+            + '一个 Block 应是 ffwd(sa(x))，前后没有别的。', {'x': x})
     mistakes = {
         '没有残差：x 自己没有传下去。每个子层的输出要加到它的输入 x 上。': lambda: ffwd(ln2(sa(ln1(x)))),
         '只有前馈网络有残差，注意力没有：x 自己没有传下去。写成 x = x + sa(……)。': lambda: attended + ffwd(ln2(attended)),
@@ -354,14 +545,14 @@ def block_mistake(block, rung):
             'ln1 和 ln2 用反了：ln1 在注意力之前，ln2 在前馈网络之前。': lambda: residual(n1=ln2, n2=ln1),
             '归一化混了不同的位置（不是从注意力漏的）：只该在每个位置的最后一维（n_embd）上做。': lambda: residual(n1=normal, n2=normal),
         }
-    middle = x + attended
-    steps = [('sa', sa, ln1(x), ' ln1(x)' if rung.reached('v9') else ' x'),
-             ('ffwd', ffwd, ln2(middle), ' ln2(x)' if rung.reached('v9') else '加过注意力的 x')]
+    middle, reads = x + attended, ('ln1(x)', 'ln2(x)') if rung.reached('v9') else ('x', '加过注意力的 x')
+    steps = [('sa', sa, ln1(x), reads[0]), ('ffwd', ffwd, ln2(middle), reads[1])]
     if rung.reached('v9'):
-        steps = [('ln1', ln1, x, ' Block 的输入 x'), steps[0], ('ln2', ln2, middle, '加过注意力的 x'), steps[1]]
-    return differs('Block ', lambda: block(given), residual, mistakes, lambda: located(lambda: block(given), steps, ends=False)
-                   + ('应先 x = x + sa(ln1(x))，再 x = x + ffwd(ln2(x))，前后没有别的。' if rung.reached('v9') else
-                    '应先 x = x + sa(……)，再 x = x + ffwd(……)，前后没有别的。'))
+        steps = [('ln1', ln1, x, 'Block 的输入 x'), steps[0], ('ln2', ln2, middle, '加过注意力的 x'), steps[1]]
+    return differs('Block ', lambda: block(x.clone()), residual, mistakes, lambda: located(
+        lambda: block(given), steps, {'x': x}, (residual(), 'x + sa 的输出 + ffwd 的输出'))
+        + ('应先 x = x + sa(ln1(x))，再 x = x + ffwd(ln2(x))，前后没有别的。' if rung.reached('v9') else
+           '应先 x = x + sa(……)，再 x = x + ffwd(……)，前后没有别的。'), {'x': x})
 
 
 def model_mistake(model, rung, idx):
@@ -467,9 +658,11 @@ def model_mistake(model, rung, idx):
     steps, stream, what = [], x, order[0]
     for name, part in [*zip(names, layers, strict=True), *[('ln_f', norm)] * rung.reached('v9'), ('lm_head', head)]:
         steps.append((name, part, stream, what))
-        stream, what = part(stream), f' {name} 的输出'
-    return differs('模型', lambda: model(idx)[0], lambda: scores(through(x)), mistakes, lambda: located(lambda: model(idx)[0], steps)
-                   + f'得分应是：{" → ".join(order)}，中间没有别的。这几个部分单独看没有查出错，查 forward 里怎么把它们连起来。')
+        stream, what = part(stream), f'{name} 的输出'
+    known = {'字的嵌入': token} | ({'位置的嵌入': place.expand_as(token)} if rung.reached('v2') else {})
+    return differs('模型', lambda: model(idx)[0], lambda: scores(through(x)), mistakes, lambda: located(
+        lambda: model(idx)[0], steps, known, (stream, what)) + f'得分应是：{" → ".join(order)}，中间没有别的。'
+        '这几个部分单独看没有查出错，查 forward 里怎么把它们连起来。', dict(model.named_parameters()))
 
 
 def loss_mistakes(logits, targets):
@@ -491,6 +684,25 @@ def loss_mistakes(logits, targets):
         '求损失时，得分和 targets 的次序对不上：一个换了 B 和 T，另一个没有。两边都按 (B, T) 的次序摊平。':
             lambda: F.cross_entropy(logits.transpose(0, 1).flatten(0, 1), answers),
     }
+
+
+def loss_pulls(logits, loss, targets):
+    """What the derivative of a loss says: which positions count, and what it wants to have in them."""
+    [slope] = torch.autograd.grad(loss, logits, retain_graph=True, allow_unused=True)
+    if slope is None:
+        return ''
+    right = F.one_hot(targets, logits.size(-1)).float()
+    wanted = logits.softmax(-1) - right
+    factor = (slope * wanted).sum(-1, keepdim=True) / wanted.square().sum(-1, keepdim=True)
+    if alike(slope, factor * wanted, atol=1e-6):
+        out = (factor.squeeze(-1).abs() < 1e-8).nonzero().tolist()
+        if out:
+            return f'看到的是：{targets.numel()} 个位置里，有 {len(out)} 个没有算进损失，比如第 {out[0][0] + 1} 段的第 {out[0][1] + 1} 个字。'
+        ratio = factor.flatten() * targets.numel()
+        return f'看到的是：各个位置在损失里的分量是应有的 {ratio.min():.2g} 到 {ratio.max():.2g} 倍，应一样重，再平均。'
+    pulled = (logits.softmax(-1) - slope * targets.numel()).flatten(0, 1)
+    share = pulled.gather(1, targets.flatten()[:, None]).mean()
+    return f'看到的是：损失要正确的字占的概率平均是 {share:.2g}，应是 1，别的字是 0。'
 
 
 def where_to_look(rung):

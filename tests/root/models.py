@@ -15,7 +15,7 @@ def random_ids(batch, time, seed=1, vocab_size=SIZES['vocab_size']):
 
 
 def noise(*shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
 def shaken(rung, **sizes):

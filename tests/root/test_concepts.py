@@ -20,7 +20,9 @@ from tests.root.diagnosis import (
     feed_forward_mistake,
     heads_of,
     loss_mistakes,
+    loss_pulls,
     model_mistake,
+    norm_mistake,
     where_to_look,
 )
 from tests.root.models import (
@@ -155,17 +157,36 @@ def same(a, b):
     return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
+def where_random(model, idx):
+    """The first module that gives something else when a model is called again, in Chinese, or nothing."""
+    runs = []
+    hooks = [module.register_forward_hook(lambda _, args, out, name=name: runs[-1].append((name, args[0], out)))
+             for name, module in model.named_modules() if name and not list(module.children())]
+    for _ in range(2):
+        runs.append([])
+        model(idx)
+    for hook in hooks:
+        hook.remove()
+    for (name, read, out), (_, again, other) in zip(*runs, strict=False):
+        if not same(read, again):
+            return f'看到的是：{name} 读到的就已经不同，随机的一步在它之前。'
+        if not same(out, other):
+            return f'看到的是：{name} 读到的一样，出来的不同，随机的一步在它里面。'
+    return '看到的是：各个部分每次都一样，随机的一步在它们之后。'
+
+
 @pytest.mark.idea('评估时没有随机性')
 @pytest.mark.parametrize('rung', LADDER.numbered)
 def test_deterministic_in_eval_mode(rung):
     model, idx = build(rung, dropout=0.5), random_ids(3, BLOCK_SIZE)
-    assert same(model(idx)[0], model(idx)[0]), (
-        'eval 模式下，同样的输入得到不同的得分：评估和写作时什么也不能丢。用 nn.Dropout，'
-        '或者 F.dropout(x, p, training=self.training)，它们才知道现在是哪种模式。')
+    early = '这一级的计算里没有随机数，dropout 是 v10 的内容。'
+    assert same(model(idx)[0], model(idx)[0]), 'eval 模式下，同样的输入得到不同的得分。' + where_random(model, idx) + (
+        '评估和写作时什么也不能丢：用 nn.Dropout，或者 F.dropout(x, p, training=self.training)，它们才知道现在是哪种模式。'
+        if rung.reached('v10') else early)
     model = build(rung, dropout=0.0).train()
     assert same(model(idx)[0], model(idx)[0]), (
         '参数 dropout 是 0，训练模式下却仍有随机性：比例要来自参数 dropout，不能写死。' if rung.reached('v10') else
-        '训练模式下，同样的输入得到不同的得分：这一级的计算里没有随机数，dropout 是 v10 的内容。')
+        f'训练模式下，同样的输入得到不同的得分：{early}') + where_random(model, idx)
 
 
 @pytest.mark.idea('注意力的公式：缩放、掩码、softmax、加权')
@@ -198,6 +219,15 @@ def test_feed_forward_is_two_layers_four_times_wide_with_relu(rung):
     assert not mistake, mistake
 
 
+@pytest.mark.idea('归一化：每个位置减去均值，除以标准差')
+@pytest.mark.parametrize('rung', LADDER.since('v9'))
+def test_norms_are_layer_norms(rung):
+    model = shaken(rung)
+    for name, norm in [('ln1', model.blocks[0].ln1), ('ln2', model.blocks[0].ln2), ('ln_f', model.ln_f)]:
+        mistake = norm_mistake(norm, name)
+        assert not mistake, mistake
+
+
 @pytest.mark.idea('Block 里先注意力，后前馈网络')
 @pytest.mark.parametrize('rung', LADDER.since('v6'))
 def test_block_puts_its_parts_together(rung):
@@ -221,8 +251,8 @@ def test_forward_keeps_its_contract(rung):
     assert same(logits, model(idx)[0]), '有没有 targets，得分应当一样。'
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
     mistake = differs('损失', lambda: loss, lambda: expected, loss_mistakes(logits, targets),
-                      lambda: f'损失是 {loss:.4f}，而这些得分的交叉熵是 {expected:.4f}：'
-                      '应拿每个位置的得分和同一位置的 targets 求交叉熵，再平均（错一个字是 get_batch 的事，这里不要再错）。')
+                      lambda: f'损失是 {loss:.4f}，而这些得分的交叉熵是 {expected:.4f}。{loss_pulls(logits, loss, targets)}'
+                      '应拿每个位置的得分和同一位置的 targets 求交叉熵，再平均（错一个字是 get_batch 的事，这里不要再错）。', dict(model.named_parameters()))
     assert not mistake, mistake
 
 
@@ -253,20 +283,33 @@ def test_generate_samples_what_the_last_position_predicts(rung):
         for parameter in model.lm_head.parameters():
             parameter.mul_(factor)
         probability = model(idx)[0][0].softmax(-1)
+        logits = model(idx)[0][0]
     torch.manual_seed(0)
+    given = []
+    hook = model.token_embedding_table.register_forward_pre_hook(lambda _, args: given.append(args[0].size(1)))
     drawn = model.generate(idx.expand(20_000, -1), 1)[:, -1]
+    hook.remove()
     frequency = torch.bincount(drawn, minlength=SIZES['vocab_size']) / 20_000
 
     def follows(expected):
         return (frequency - expected).abs().max() < 0.02
 
     if follows(probability[-1]):
+        assert not torch.equal(model.generate(idx, 50), model.generate(idx, 50)), (
+            '从同样的开头写两次，每个字都一样：抽字要接着用同一个随机源，generate 里不要设种子。')
         return
     assert frequency.max() < 1, '每次都写同一个字：应按概率抽取（torch.multinomial），不是取概率最大的那个。'
     uniform = torch.full_like(probability[0], 1 / SIZES['vocab_size'])
     assert not follows(uniform), (
         '每个字抽到的机会一样多，和得分无关：softmax 要在词表那一维上做（dim=-1），不是在批那一维上（dim=0）。')
     assert not follows(probability[0]), '用了第一个位置的得分：下一个字由最后一个位置（logits[:, -1]）预测。'
+    assert given[-1:] in ([], [3]), f'一共 3 个字，交给模型的却有 {given[-1]} 个：要把前面的字（最后 block_size 个）都给它，不是只给最后一个字。'
+    assert not follows(logits.mean(0).softmax(-1)), '用了各个位置的得分的平均：下一个字由最后一个位置（logits[:, -1]）预测。'
+    centred, weight = logits[-1] - frequency @ logits[-1], frequency
+    log = frequency.clamp(min=1e-4).log()
+    factor = (weight * centred) @ log / ((weight * centred) @ centred)
+    assert not follows((factor * logits[-1]).softmax(-1)), (
+        f'抽字之前，得分先乘了 {factor:.2g}（温度是 {1 / factor:.2g}）：这里直接对 logits[:, -1] 做 softmax，不乘不除。')
     raise AssertionError('抽到的字，频率和最后一个位置的概率不符：'
                          '应取 logits[:, -1]，在词表那一维上做 softmax，再按这个概率抽取。')
 
@@ -387,6 +430,9 @@ def test_short_and_single_token_contexts(rung):
     for length in range(1, BLOCK_SIZE):
         with hint(f'只有 {length} 个字时出错：掩码和位置都要按实际的字数 T 截取。'):
             logits = model(idx[:, :length])[0]
+        assert logits.shape[1] == length, (
+            f'只给前 {length} 个字，应得到 {length} 个位置的得分，却得到 {logits.shape[1]} 个：位置的个数应是这一次的字数 T = idx.size(1)，'
+            f'torch.arange(T)，不总是 block_size（{BLOCK_SIZE}）。')
         assert torch.allclose(logits, whole[:, :length], atol=1e-5), (
             f'只给前 {length} 个字，得分和给全 {BLOCK_SIZE} 个字时前 {length} 个位置的不同：前面的预测不应取决于后面还有没有字。'
             '位置从 0 数起' + ('，掩码取前 T 行、前 T 列' if rung.reached('v3') else '') + '，都要按实际的字数 T 截取。')
@@ -695,6 +741,14 @@ def often(nothing, p):
             '：这里用的是 1 - dropout，nn.Dropout 的参数是丢掉的比例，不是留下的' if abs(share - (1 - p)) < 0.02 else '')
 
 
+def dropped_together(nothing):
+    """Along which axis what is dropped is always the same, in Chinese, or nothing."""
+    for axis, said in enumerate(('一批里的各段丢的都一样', '一段里的各个位置丢的都一样', '一个位置的各个数要么全丢，要么全留')):
+        if torch.equal(nothing, nothing.narrow(axis, 0, 1).expand_as(nothing)):
+            return said
+    return ''
+
+
 def added(block, x):
     """What a block adds to the stream, and where that is exactly nothing."""
     out = block(x)
@@ -707,47 +761,48 @@ def test_dropout_falls_on_attention_weights_and_both_sublayer_outputs(rung):
     """Seen from outside: what a block adds to x in train mode is what it adds in eval mode, or a multiple, or nothing."""
     p = 0.3
     keep, x = 1 - p, noise(100, 3, SIZES['n_embd'])
-
-    block = build(rung, dropout=p).blocks[0]
-    zero(*block.sa.parameters())
-    full, _ = added(block, x)
-    dropped, nothing = added(block.train(), x)
-    assert nothing.any(), '前馈网络的输出没有经过 dropout：在它的最后、加到 x 上之前。'
-    assert abs(nothing.float().mean() - p) < 0.03, (
-        f'dropout={p} 时，前馈网络的输出丢掉了 {nothing.float().mean():.0%}，应是 {p:.0%}：'
-        f'比例要来自参数 dropout，而且只丢一次{often(nothing, p)}。')
-    assert torch.allclose(dropped[~nothing], full[~nothing] / keep, atol=1e-5), (
-        f'前馈网络的输出里，留下的应正好放大到 1 / (1 - {p}) 倍，却不是：dropout 放在了别处（比如两个线性层之间），'
-        '应只在最后。')
+    for number, block in enumerate(build(rung, dropout=p).blocks, 1):
+        zero(*block.sa.parameters())
+        full, _ = added(block, x)
+        dropped, nothing = added(block.train(), x)
+        assert nothing.any(), f'第 {number} 个 Block 里，前馈网络的输出没有经过 dropout：在它的最后、加到 x 上之前。'
+        assert not dropped_together(nothing), f'前馈网络的输出里，{dropped_together(nothing)}：每个数各自随机丢，交给 nn.Dropout。'
+        assert abs(nothing.float().mean() - p) < 0.03, (
+            f'dropout={p} 时，前馈网络的输出丢掉了 {nothing.float().mean():.0%}，应是 {p:.0%}：'
+            f'比例要来自参数 dropout，而且只丢一次{often(nothing, p)}。')
+        assert torch.allclose(dropped[~nothing], full[~nothing] / keep, atol=1e-5), (
+            f'前馈网络的输出里，留下的应正好放大到 1 / (1 - {p}) 倍，却不是：dropout 放在了别处（比如两个线性层之间），'
+            '应只在最后。')
 
     # Attention over three places; the value of each is a one in two columns of its own, in every head.
-    block = build(rung, dropout=p).blocks[0]
-    zero(*block.ffwd.parameters())
     x = noise(1, 3, SIZES['n_embd'])
     ones = torch.eye(3).repeat(1, 2 * SIZES['n_head'])
-    with torch.no_grad():
-        block.sa.value.weight.copy_((torch.linalg.pinv(block.ln1(x[0])) @ ones).T)
-        block.sa.proj.weight.copy_(torch.eye(SIZES['n_embd']))
-        block.sa.proj.bias.fill_(1)  # tells a dropped output (0) from a dropped weight (1)
-    x = x.expand(200, -1, -1)
-    weights = added(block, x)[0] - 1
-    dropped, nothing = added(block.train(), x)
-    assert nothing.any(), ('注意力的输出没有经过 dropout：在 proj 之后、加到 x 上之前。')
-    assert abs(nothing.float().mean() - p) < 0.03, (
-        f'dropout={p} 时，注意力的输出丢掉了 {nothing.float().mean():.0%}，应是 {p:.0%}：'
-        f'在 proj 之后丢一次，比例来自参数 dropout{often(nothing, p)}。')
-    dropped = dropped * keep - 1
-    past = (weights > 1e-6) & ~nothing
-    lost = past & (dropped.abs() < 1e-4)
-    assert lost.any(), '注意力的权重没有经过 dropout：在 softmax 之后、乘 value 之前。'
-    assert torch.allclose(dropped[past & ~lost], weights[past & ~lost] / keep, atol=1e-4), (
-        f'注意力的权重里，留下的应正好放大到 1 / (1 - {p}) 倍，却不是：dropout 应在 softmax 之后，不在之前。')
-    first, second = (part.flatten() for part in lost.unflatten(-1, (-1, 2, 3)).unbind(-2))
-    both = ~nothing.unflatten(-1, (-1, 2, 3)).any(-2).flatten()
-    assert torch.equal(first[both], second[both]), (
-        '同一个权重乘出来的几个数，有的丢了有的没丢：dropout 应落在注意力的权重上（乘 value 之前），不是乘出来的结果上。')
-    assert abs(lost.sum() / past.sum() - p) < 0.03, (
-        f'dropout={p} 时，注意力的权重丢掉了 {lost.sum() / past.sum():.0%}，应是 {p:.0%}：比例要来自参数 dropout，只丢一次。')
+    for number, block in enumerate(build(rung, dropout=p).blocks, 1):
+        zero(*block.ffwd.parameters())
+        with torch.no_grad():
+            block.sa.value.weight.copy_((torch.linalg.pinv(block.ln1(x[0])) @ ones).T)
+            block.sa.proj.weight.copy_(torch.eye(SIZES['n_embd']))
+            block.sa.proj.bias.fill_(1)  # tells a dropped output (0) from a dropped weight (1)
+        many = x.expand(200, -1, -1)
+        weights = added(block, many)[0] - 1
+        dropped, nothing = added(block.train(), many)
+        assert nothing.any(), f'第 {number} 个 Block 里，注意力的输出没有经过 dropout：在 proj 之后、加到 x 上之前。'
+        assert not dropped_together(nothing), f'注意力的输出里，{dropped_together(nothing)}：每个数各自随机丢，交给 nn.Dropout。'
+        assert abs(nothing.float().mean() - p) < 0.03, (
+            f'dropout={p} 时，注意力的输出丢掉了 {nothing.float().mean():.0%}，应是 {p:.0%}：'
+            f'在 proj 之后丢一次，比例来自参数 dropout{often(nothing, p)}。')
+        dropped = dropped * keep - 1
+        past = (weights > 1e-6) & ~nothing
+        lost = past & (dropped.abs() < 1e-4)
+        assert lost.any(), f'第 {number} 个 Block 里，注意力的权重没有经过 dropout：在 softmax 之后、乘 value 之前。'
+        assert torch.allclose(dropped[past & ~lost], weights[past & ~lost] / keep, atol=1e-4), (
+            f'注意力的权重里，留下的应正好放大到 1 / (1 - {p}) 倍，却不是：dropout 应在 softmax 之后，不在之前，之后也不再改权重。')
+        first, second = (part.flatten() for part in lost.unflatten(-1, (-1, 2, 3)).unbind(-2))
+        both = ~nothing.unflatten(-1, (-1, 2, 3)).any(-2).flatten()
+        assert torch.equal(first[both], second[both]), (
+            '同一个权重乘出来的几个数，有的丢了有的没丢：dropout 应落在注意力的权重上（乘 value 之前），不是乘出来的结果上。')
+        assert abs(lost.sum() / past.sum() - p) < 0.03, (
+            f'dropout={p} 时，注意力的权重丢掉了 {lost.sum() / past.sum():.0%}，应是 {p:.0%}：比例要来自参数 dropout，只丢一次。')
 
 
 # The whole, held against an independent implementation of the same architecture.

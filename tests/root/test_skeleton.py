@@ -53,10 +53,17 @@ def test_batches_are_pieces_of_the_data_with_the_next_token_as_target(rung):
         f'x 和 y 都应是 (batch_size, block_size) 的 int64，这里是 (64, 9)，却是 {tuple(x.shape)} 和 {tuple(y.shape)}。'
         'y 的每个位置都是 x 同一位置的下一个字。')
     assert (place[x].diff(dim=1) == 1).all(), 'x 的每一行应是文本里连续的一段。'
-    shift = (place[y] - place[x]).unique().tolist()
+    shifts = place[y] - place[x]
+    shift = shifts.unique().tolist()
     assert shift != [-1], 'x 和 y 对调了：y 的每个位置是 x 的前一个字，应是下一个字。'
     assert shift != [0], 'y 和 x 一样：y 的每个位置应是 x 同一位置的下一个字，要往后错一个字。不错开，模型只学会照抄。'
-    assert shift == [1], f'y 的每个位置应是 x 同一位置的下一个字（往后 1 个），却是往后 {"、".join(map(str, shift[:5]))} 个。'
+    wrong = [i for i, column in enumerate(shifts.unbind(1)) if (column != 1).any()]
+    which = '' if len(wrong) in (0, 9) else f'只有第 {"、".join(str(i + 1) for i in wrong)} 个位置不对：'
+    copied = [j for j in range(9) if wrong and (y[:, wrong[0]] == x[:, j]).all()]
+    assert shift == [1], (
+        f'y 的每个位置应是 x 同一位置的下一个字（往后 1 个），一段有 9 个字，{which}却是往后 '
+        f'{"、".join(map(str, shifts[:, wrong].unique().tolist()[:5]))} 个'
+        + (f'（放的是 x 的第 {copied[0] + 1} 个字，应是文本里这一段之后的字）' if which and copied else '') + '。')
 
 
 @pytest.mark.idea('取批时，文本的头和尾都取得到')
@@ -74,6 +81,16 @@ def test_batches_reach_both_ends_of_the_data_and_differ(rung):
     with hint('只有一个起点可取时出错：能取的起点有 len(data) - block_size 个。'):
         x, y = module_of(rung).get_batch(torch.arange(10), 5, 9)
     assert (x[:, 0] == 0).all() and (y[:, -1] == 9).all(), '只有一个起点可取时，应都从头取。'
+
+
+def ignored_generator(module):
+    """That get_batch takes a generator and draws without it, in Chinese, or nothing."""
+    try:
+        first, again = (module.get_batch(torch.arange(10_000), 8, 9, torch.Generator().manual_seed(0))[0] for _ in range(2))
+    except TypeError:
+        return ''
+    return '' if torch.equal(first, again) else (
+        '\n看到的是：get_batch 收下了一个 generator，种子相同，取出的批却不同，它没有用上：torch.randint(……, generator=generator)。')
 
 
 def evaluate(rung, model, train, val):
@@ -100,7 +117,10 @@ def test_evaluation_is_the_mean_loss_in_eval_mode_without_gradients(rung):
         f'{len(batches[0])} 段、{len(batches[0][0])} 个字的：get_batch 要给这两个参数。')
     assert batches[0] != batches[1], (
         '一次评估里看的是同一批，看了 eval_iters 遍：要取 eval_iters 个不同的批，再求平均。生成器在循环之前建一次。')
-    assert losses['train'] == pytest.approx(sum(loss for *_, loss in seen[:3]) / 3), '应是 eval_iters 批损失的平均。'
+    each = [loss for *_, loss in seen[:3]]
+    assert losses['train'] == pytest.approx(sum(each) / 3), (
+        f'应是 eval_iters 批损失的平均。这几批的损失是 {"、".join(f"{loss:.4f}" for loss in each)}，平均是 {sum(each) / 3:.4f}，'
+        f'estimate_loss 给的却是 {losses["train"]:.4f}：要先加起来，再除以 eval_iters。')
 
 
 @pytest.mark.idea('评估不改变训练')
@@ -114,7 +134,7 @@ def test_evaluation_is_repeatable_and_leaves_training_alone(rung):
     assert isinstance(first, dict) and set(first) == {'train', 'val'} and all(
         type(value) is float for value in first.values()), "estimate_loss 应返回 {'train': 小数, 'val': 小数}。"
     assert torch.equal(before, torch.random.get_rng_state()), (
-        '评估用掉了训练的随机数：评估得勤一些，训练就变样了。评估取批要用自己的 torch.Generator。')
+        '评估用掉了训练的随机数：评估得勤一些，训练就变样了。评估取批要用自己的 torch.Generator。' + ignored_generator(module_of(rung)))
     assert model.training, '评估之后模型停在 eval 模式：要回到 train 模式，不然后面的训练就没有 dropout 了。'
     torch.manual_seed(5)
     assert evaluate(rung, model, train, val) == first, (
@@ -253,6 +273,7 @@ def watched(module, monkeypatch, request, rung):
             'optimizer.step() 时梯度全是空的：zero_grad() 放在了 backward() 之后，把刚算出的梯度清掉了。'
             '每一步先 zero_grad()，再 backward()，再 step()。')
         seen['optimizers'].append(id(optimizer))
+        seen['groups'] = [(group['lr'], group.get('maximize', False)) for group in optimizer.param_groups]
         kept.append(optimizer)
         if seen['models']:
             ids = {id(p) for p in given}
@@ -270,7 +291,10 @@ def watched(module, monkeypatch, request, rung):
                  if p.grad is not None and p.grad.any()]
         assert not stale, '上一步的梯度没有清零，会和这一步的加在一起：每一步先 optimizer.zero_grad()，再 loss.backward()。'
         stepped.clear()
-        return backward(loss, *args, **kwargs)
+        backward(loss, *args, **kwargs)
+        assert not seen['models'] or any(p.grad is not None and p.grad.any() for p in seen['models'][-1].parameters()), (
+            'loss.backward() 之后，模型没有一个参数有梯度：损失和模型之间断开了。应直接对 model(x, y) 返回的损失求导，'
+            '中间不能有 .item()、detach()，也不能把它重新包成一个张量。')
 
     def run(model, idx, targets=None, *args, **kwargs):
         if torch.is_grad_enabled() and targets is not None:
@@ -291,6 +315,19 @@ def watched(module, monkeypatch, request, rung):
     monkeypatch.setattr(model_class, 'generate', write)
     monkeypatch.setattr(module, 'estimate_loss', evaluate)
     return seen
+
+
+def why_not_learned(seen, rate):
+    """What can be seen of an optimizer that does not bring the loss down."""
+    losses, steps = seen['losses'], len(seen['optimizers'])
+    if steps < len(losses):
+        return (f'看到的是：loss.backward() 调用了 {len(losses)} 次，optimizer.step() 却只有 {steps} 次：'
+                '每一步都要 optimizer.step()，它按梯度改参数；放在循环里，和 backward() 缩进一样。')
+    [rates, maximize] = zip(*seen['groups'], strict=True)
+    if any(maximize):
+        return '看到的是：优化器用了 maximize=True，每一步都往损失变大的方向走，方向反了。'
+    return (f'看到的是：优化器每一步都走了，学习率是 {rates[0]:g}（检查时 learning_rate 是 {rate:g}）：' + (
+        '损失在上升，多半是学习率太大，或者方向反了。' if losses[-1] > losses[0] + 0.5 else '损失几乎不动，多半是学习率太小，或者梯度没有算对。'))
 
 
 def check_training(seen, text):
@@ -353,8 +390,8 @@ def test_main_trains_prints_and_writes(rung, monkeypatch, tmp_path, capsys, smal
     check_training(seen, small_corpus)
     first, last = sum(losses[:5]) / 5, sum(losses[-5:]) / 5
     assert last < first - 0.3, (
-        f'训练 {len(losses)} 步，损失从 {first:.2f} 到 {last:.2f}，应明显下降：'
-        '每一步要 optimizer.zero_grad()、loss.backward()、optimizer.step()，而且用训练集的批。')
+        f'训练 {len(losses)} 步，损失从 {first:.2f} 到 {last:.2f}，应明显下降。\n'
+        + why_not_learned(seen, constants['learning_rate']))
     assert re.search(r'\d\.\d\d', printed), (
         '没有打印损失：每隔 eval_interval 步评估一次，打印训练损失和验证损失。')
     for name, said in (('train', '训练损失'), ('val', '验证损失')):
