@@ -74,7 +74,7 @@ def test_parts_of_the_model_have_their_names(rung):
     made = made_in_forward(build(rung), torch.zeros(2, 3, dtype=torch.long))
     assert not made, (
         f'forward 里新建了 {"、".join(dict.fromkeys(made))}：在 __init__ 里建一次，存成 self.……，forward 里只用它。'
-        '在 forward 里建，每次调用都是一组新的随机权重，优化器训练不到；nn.Dropout 则不知道现在是 eval 模式。')
+        '在 forward 里建，每次调用都是一组新的随机参数，优化器训练不到；nn.Dropout 则不知道现在是 eval 模式。')
     model = build(rung)
     for path, what in rung.parts:
         *parents, name = path.split('.')

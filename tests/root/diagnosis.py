@@ -216,35 +216,35 @@ def FIRST(proj, out, x):
 
 NAMES = ('query', 'key', 'value', 'x')
 MISTAKES = {  # {what to say: the arguments of `attend` that make the mistake}
-    '得分没有缩放：softmax 之前，点积要除以 query 维数的平方根。': {'scale': lambda size: 1},
+    '匹配度没有缩放：softmax 之前，点积要除以 query 维数的平方根。': {'scale': lambda size: 1},
     '缩放忘了开平方：应除以维数的平方根，不是除以维数。': {'scale': lambda size: 1 / size},
     '缩放的方向反了：应除以维数的平方根，不是乘。': {'scale': lambda size: size ** 0.5},
     '缩放时除以了字数（block_size 或 T）的平方根：应是 query 维数的平方根，和有几个字无关。':
         {'scale': lambda size: BLOCK_SIZE ** -0.5},
-    '缩放放到了 softmax 之后：要在 softmax 之前缩放得分，之后再乘，权重加起来就不是 1 了。':
+    '缩放放到了 softmax 之后：要在 softmax 之前缩放匹配度，之后再乘，权重加起来就不是 1 了。':
         {'scale': lambda size: 1, 'late': WIDTH ** -0.5},
-    'query 和 key 没有用上：得分全一样，权重是平均分的。得分应是 q @ k 的转置。': {'scale': lambda size: 0},
+    'query 和 key 没有用上：匹配度全一样，权重是平均分的。匹配度应是 q @ k 的转置。': {'scale': lambda size: 0},
     'softmax 的方向反了：每个 query 对各个 key 的权重加起来应是 1，也就是 dim=-1。':
         {'softmax': lambda scores: scores.softmax(-2)},
-    '没有 softmax：得分没有变成加起来是 1 的权重，就拿去乘 value 了。': {'softmax': lambda scores: scores},
-    '没有 softmax：权重应是 softmax(得分)，这里只是把得分除以了它们的和。':
+    '没有 softmax：匹配度没有变成加起来是 1 的权重，就拿去乘 value 了。': {'softmax': lambda scores: scores},
+    '没有 softmax：权重应是 softmax(匹配度)，这里只是把匹配度除以了它们的和。':
         {'softmax': lambda scores: scores / scores.sum(-1, keepdim=True)},
     '掩码错了一格：每个字能看到它的下一个字，而那正是要猜的。要从对角线上面那一格开始盖。': {'masked': ahead(2)},
     '掩码错了一格：连自己也盖住了，第 1 个字就什么也看不到（一行全是 -inf，softmax 得 NaN）。对角线是自己，要留着。':
         {'masked': ahead(0)},
-    '没有掩码，或者掩码没有用上：softmax 之前，要把未来位置的得分换成 -inf。'
+    '没有掩码，或者掩码没有用上：softmax 之前，要把未来位置的匹配度换成 -inf。'
     'masked_fill 返回新的张量，要接住它：scores = scores.masked_fill(……)。': {'masked': ahead(BLOCK_SIZE)},
     '掩码的方向反了：盖住的是过去，留下的是未来。': {'masked': ahead().T},
     '掩码的意思反了：盖住的是该看的（自己和过去），留下的是未来。': {'masked': ~ahead()},
-    '盖住的得分换成了 0，而 e 的 0 次方是 1，仍会分到权重：要换成 -inf，softmax 之后才是 0。': {'fill': 0},
-    '盖住的得分换成了 1e-9，差不多是 0，仍会分到权重：要换成 -inf（或很大的负数 -1e9）。': {'fill': 1e-9},
-    '盖住的得分换成了 -1，softmax 之后仍会分到权重：要换成 -inf。': {'fill': -1},
+    '盖住的匹配度换成了 0，而 e 的 0 次方是 1，仍会分到权重：要换成 -inf，softmax 之后才是 0。': {'fill': 0},
+    '盖住的匹配度换成了 1e-9，差不多是 0，仍会分到权重：要换成 -inf（或很大的负数 -1e9）。': {'fill': 1e-9},
+    '盖住的匹配度换成了 -1，softmax 之后仍会分到权重：要换成 -inf。': {'fill': -1},
     '掩码里有 NaN：0 乘 -inf 得 NaN。先做好 0 和 1 的三角，再用 masked_fill 换成 -inf，'
     '不要拿它去乘 -inf。': {'mask': 'product'},
-    '掩码用得太晚：softmax 之后再把权重改成 0，剩下的加起来就不是 1 了。要在 softmax 之前把得分换成 -inf。':
+    '掩码用得太晚：softmax 之后再把权重改成 0，剩下的加起来就不是 1 了。要在 softmax 之前把匹配度换成 -inf。':
         {'mask': 'after'},
-    '掩码用得太晚：要在 softmax 之前把得分换成 -inf，softmax 之后的权重里不该有 -inf。': {'mask': 'after', 'fill': -1},
-    'k 没有转置：得分应是 q @ k.transpose(-2, -1)。': {'turn': lambda k: k},
+    '掩码用得太晚：要在 softmax 之前把匹配度换成 -inf，softmax 之后的权重里不该有 -inf。': {'mask': 'after', 'fill': -1},
+    'k 没有转置：匹配度应是 q @ k.transpose(-2, -1)。': {'turn': lambda k: k},
     'k 换错了两维：转置要换最后两维，q @ k.transpose(-2, -1)。': {'turn': lambda k: k.transpose(0, 1)},
     'k 换错了两维：转置要换最后两维，k.transpose(-2, -1)，第 1 维和第 2 维不是它们。': {'turn': lambda k: k.transpose(1, 2)},
     'k 的转置写成了 view 或 reshape：它们只是把同样的次序重新分行，不换行和列。要用 k.transpose(-2, -1)。':
@@ -297,7 +297,7 @@ ROUNDED = {'': {'fill': -1e9}}  # as good as -inf, unless a whole row is masked
 def taken(q, k, v):
     """What to say when these are taken for query, key and value."""
     if (q, k, v) == ('key', 'query', 'value'):
-        return 'query 和 key 用反了：得分应是 q @ k 的转置，行是 query，列是 key。'
+        return 'query 和 key 用反了：匹配度应是 q @ k 的转置，行是 query，列是 key。'
     wrong = [f'{right} 的地方用的是 {"x 本身" if name == "x" else name}'
              for right, name in zip(NAMES, (q, k, v), strict=False) if right != name]
     more = '按权重加起来的不是 value：权重应乘 value(x)。' if v != 'value' else ''
@@ -373,35 +373,35 @@ def measured(sa, heads):
         return f'看到的是：{one}第 {i + 1} 个字分给第 {j + 1} 个字的权重是 {there[head, i, j]:.2g}'
 
     if there.isnan().any():
-        return f'{first(there.isnan())}：一整行的得分都是 -inf，softmax 就得 NaN。'
+        return f'{first(there.isnan())}：一整行的匹配度都是 -inf，softmax 就得 NaN。'
     if not alike(twice, 2 * there):
         return '看到的是：把 value 放大一倍，输出没有跟着放大一倍：输出应是 value 按权重加起来，前后没有别的（tanh、ReLU、归一化）。'
     if (ahead := (there.abs() > 1e-6) & ~past).any():
-        return f'{first(ahead)}，应是 0：后面的字看不得，softmax 之前要把它的得分换成 -inf，掩码要落在行（query）之后的列（key）上。'
+        return f'{first(ahead)}，应是 0：后面的字看不得，softmax 之前要把它的匹配度换成 -inf，掩码要落在行（query）之后的列（key）上。'
     sums = there.sum(-1)
     if (negative := there < -1e-4).any():
-        return f'{first(negative)}，是负数：得分没有经过 softmax。'
+        return f'{first(negative)}，是负数：匹配度没有经过 softmax。'
     if (wrong := (sums - 1).abs() > 1e-3).any():
         head, i = wrong.nonzero()[0].tolist()
         return (f'看到的是：掩码是对的，但{one}第 {i + 1} 个字的权重加起来是 {sums[head, i]:.2g}，应是 1：'
-                '权重应是 softmax(得分)，在 key 那一维上做（dim=-1），之后不再改。')
+                '权重应是 softmax(匹配度)，在 key 那一维上做（dim=-1），之后不再改。')
     if (blind := (there < 1e-6) & past).any():
         return f'{first(blind)}：自己和前面所有的字都该看得到，掩码盖多了。'
     if alike(there, scores.masked_fill(~past, -INF).softmax(-1), atol=1e-4):
         return '看到的是：权重是对的，要查的是乘上权重的是不是 value、之后怎么合到一起。'
     for step, function in STEPS.items():
         if alike(there, function(scores).masked_fill(~past, -INF).softmax(-1), atol=1e-4):
-            return f'看到的是：得分 q @ k 的转置 / √维数又经过了 {step}，才做 softmax：中间只有掩码。'
+            return f'看到的是：匹配度 q @ k 的转置 / √维数又经过了 {step}，才做 softmax：中间只有掩码。'
     if alike(sharper, there):
-        return '看到的是：把 query 放大一倍，权重却不变：得分应是 q @ k 的转置，q 和 k 之前不归一化。'
+        return '看到的是：把 query 放大一倍，权重却不变：匹配度应是 q @ k 的转置，q 和 k 之前不归一化。'
     right, mine = (value - (value * past).sum(-1, keepdim=True) / past.sum(-1, keepdim=True)
                    for value in (scores, there.clamp(min=1e-30).log()))
     right, mine = right[past.expand_as(right)], mine[past.expand_as(mine)]
     factor = right @ mine / (right @ right)
     if torch.allclose(mine, factor * right, atol=1e-3):
-        return (f'看到的是：掩码和 softmax 是对的，得分却是应有的 {factor:.3g} 倍，像是 q @ k 的转置除以了 {size ** 0.5 / factor:.3g}；'
+        return (f'看到的是：掩码和 softmax 是对的，匹配度却是应有的 {factor:.3g} 倍，像是 q @ k 的转置除以了 {size ** 0.5 / factor:.3g}；'
                 f'应除以 query 维数的平方根，这里是 √{size} ≈ {size ** 0.5:.3g}。')
-    return ('看到的是：每个字都只看得到自己和前面的字，权重加起来也是 1，所以掩码和 softmax 是对的，得分却不是 q @ k 的转置 / √维数：'
+    return ('看到的是：每个字都只看得到自己和前面的字，权重加起来也是 1，所以掩码和 softmax 是对的，匹配度却不是 q @ k 的转置 / √维数：'
             '查 query、key 各是从哪里来的，相乘之前之后有没有多做什么。')
 
 

@@ -128,7 +128,7 @@ def test_parameters_are_those_of_the_rung(rung):
     model = build(rung)
     shared = twice_in((name, module) for name, module in model.named_modules(remove_duplicate=False)
                       if list(module.parameters())) or twice_in(model.named_parameters(remove_duplicate=False))
-    assert not shared, f'{shared[0]} 和 {shared[1]} 是同一个东西，共用同一组权重：要各建各的，每一处写一次 nn.……(……)。'
+    assert not shared, f'{shared[0]} 和 {shared[1]} 是同一个东西，共用同一组参数：要各建各的，每一处写一次 nn.……(……)。'
     there, expected = dict(model.named_parameters()), shapes_of(rung)
     if rung.reached('v6'):
         assert len(model.blocks) == SIZES['n_layer'], f'n_layer={SIZES["n_layer"]} 时应有 {SIZES["n_layer"]} 个 Block，却有 {len(model.blocks)} 个。'
@@ -446,7 +446,7 @@ def test_v4_with_one_head_equals_v3():
     assert not copy_weights(v3, v4), '比 v3 多出了参数：分头只是把同样的宽度切开，不添参数（投影是 v8 的内容）。'
     idx = random_ids(3, BLOCK_SIZE)
     assert torch.allclose(v3(idx)[0], v4(idx)[0], atol=1e-6), (
-        'n_head=1、权重相同时，得分应和 v3 相同，却不同：除了分头，计算不应有别的变化。')
+        'n_head=1、参数相同时，得分应和 v3 相同，却不同：除了分头，计算不应有别的变化。')
 
 
 @pytest.mark.idea('几个头就有几组权重')
@@ -518,7 +518,7 @@ def test_v6_with_one_layer_equals_v5():
     assert not more, f'n_layer=1 时，参数应和 v5 一样多，却多出了 {"、".join(sorted(more))}。'
     idx = random_ids(3, BLOCK_SIZE)
     assert torch.allclose(v5(idx)[0], v6(idx)[0], atol=1e-6), (
-        'n_layer=1、权重相同时，得分应和 v5 相同，却不同：一个 Block 应是 ffwd(sa(x))，前后没有别的。')
+        'n_layer=1、参数相同时，得分应和 v5 相同，却不同：一个 Block 应是 ffwd(sa(x))，前后没有别的。')
 
 
 @pytest.mark.idea('深度是一个数')
@@ -541,7 +541,7 @@ def test_every_layer_is_used(rung, position):
     before = model(idx)[0]
     zero(*model.blocks[position].parameters())
     assert not torch.allclose(before, model(idx)[0], atol=1e-4), (
-        f'一共 3 层，把第 {position + 1} 层的权重都换成零，得分却不变：forward 里没有经过这一层。')
+        f'一共 3 层，把第 {position + 1} 层的参数都换成零，得分却不变：forward 里没有经过这一层。')
 
 
 # v7: residual connections
@@ -560,8 +560,8 @@ def test_block_with_zeroed_sublayers_is_the_identity(rung, expected, scale):
         return
     where = ('每个子层的输出要加到它的输入 x 上。' if not rung.reached('v9') else
              '归一化只放在子层读 x 之前（pre-norm），x 自己那条路上什么也不做；放在相加之后是 post-norm。')
-    assert out.abs().max() > 0, f'两个子层的权重都是零时，Block 的输出也全是零：x 自己没有传下去。{where}'
-    assert torch.equal(out, x), f'两个子层的权重都是零时，Block 应原样放过 x，出来的却变了：残差的主路上多了一步。{where}'
+    assert out.abs().max() > 0, f'两个子层的参数都是零时，Block 的输出也全是零：x 自己没有传下去。{where}'
+    assert torch.equal(out, x), f'两个子层的参数都是零时，Block 应原样放过 x，出来的却变了：残差的主路上多了一步。{where}'
 
 
 @pytest.mark.idea('每个子层各有一条残差')
@@ -713,7 +713,7 @@ def test_eval_mode_equals_v9(rung):
     assert not copy_weights(v9, model), '比 v9 多出了参数：dropout 没有参数。'
     idx = random_ids(3, BLOCK_SIZE)
     assert torch.allclose(v9(idx)[0], model(idx)[0], atol=1e-6), (
-        'eval 模式下，权重相同时得分应和 v9 相同，却不同：除了 dropout，计算不应有别的变化；评估时不必再按比例缩放。')
+        'eval 模式下，参数相同时得分应和 v9 相同，却不同：除了 dropout，计算不应有别的变化；评估时不必再按比例缩放。')
 
 
 @pytest.mark.idea('dropout 不落在残差的主路上')
@@ -725,10 +725,10 @@ def test_dropout_never_falls_on_the_residual_stream(rung):
     x = noise(2, BLOCK_SIZE, SIZES['n_embd'])
     out = model.blocks[0](x)
     assert not out.isnan().any(), (
-        '训练模式下出现了 NaN：dropout 落在了盖成 -inf 的得分上（0 乘 -inf 没有意义），'
+        '训练模式下出现了 NaN：dropout 落在了盖成 -inf 的匹配度上（0 乘 -inf 没有意义），'
         '它应落在 softmax 之后的注意力的权重上。')
     assert torch.equal(out, x), (
-        '两个子层的权重都是零时，Block 在训练模式下应原样放过 x，却没有：dropout 落在了残差的主路上，'
+        '两个子层的参数都是零时，Block 在训练模式下应原样放过 x，却没有：dropout 落在了残差的主路上，'
         '应只丢子层的输出，丢完再加到 x 上。')
     assert torch.equal(model(idx)[0], model(idx)[0]), (
         '子层都归零之后，训练模式下的得分还有随机性：dropout 落在了 Block 之外（嵌入或最后的输出），这里只丢子层里的。')
@@ -848,7 +848,7 @@ def too_large(model):
         if weight.dim() == 2 and weight.std() > 2.5 * usual:
             return (f'{name} 的初始值太大：标准差是 {weight.std():.2g}，'
                     f'{"nn.Embedding" if "embedding" in name else "nn.Linear"} 默认不超过 {usual:.2g}。')
-    return '各组权重的初始值都不大，检查各步有没有多乘什么。'
+    return '各组参数的初始值都不大，检查各步有没有多乘什么。'
 
 
 @pytest.mark.idea('刚建好时，损失接近 ln V')
