@@ -18,7 +18,7 @@ EPS = 1e-6
 
 def evaluation_mistakes(batches):
     """{what to say: the loss that the mistake gives}, from [(loss, its characters, its places)] of the batches."""
-    losses, characters, places = (torch.tensor(column, dtype=torch.double) for column in zip(*batches, strict=True))
+    losses, characters, places = map(torch.tensor, zip(*batches, strict=True))
     return {
         '各批的损失直接平均了：各批的字数不同，先各自乘上字数加起来，最后才除以总的字数。': lambda: losses.mean(),
         '填充也算进了字数：只数 y 里不是 padding 的，(y != padding).sum()。': lambda: (losses * places).sum() / places.sum(),
