@@ -121,7 +121,8 @@ def test_a_batch_is_poems_with_the_next_character_as_answer(rung):
 @pytest.mark.idea('一轮里每首恰好一次，同批的长短相近，次序每轮不同')
 @ALL
 def test_batches_are_an_epoch_in_another_order(rung):
-    make_batches, padding = module_of(rung).make_batches, module_of(rung).padding
+    make_batches, padding = module_of(rung).make_batches, getattr(module_of(rung), 'padding', None)
+    assert isinstance(padding, int), '文件顶部没有 padding：它是短的词后面填的数，-100，F.cross_entropy 遇到它就不计。'
     lengths = torch.randint(10, 60, (101,), generator=torch.Generator().manual_seed(1))
     table = torch.where(torch.arange(60) < lengths[:, None], 1, padding)
     epochs = [make_batches(table, 8) for _ in range(3)]
@@ -234,11 +235,13 @@ def test_nothing_has_a_bias(rung, expected):
 @ALL
 def test_parameters_are_those_of_the_rung(rung):
     model = build(rung)
-    shared_twice = root.twice_in((name, module) for name, module in model.named_modules(remove_duplicate=False)
-                                 if list(module.parameters()) and not name.endswith(('lm_head', 'token_embedding_table')))
-    assert not shared_twice, f'{shared_twice[0]} 和 {shared_twice[1]} 是同一个东西，共用同一组权重：要各建各的。'
+    tied = reached(rung, 'v20')
+    names = [(name, module) for name, module in model.named_modules(remove_duplicate=False) if list(module.parameters())]
+    twice = root.twice_in(names) or root.twice_in((name, parameter) for name, parameter in model.named_parameters(remove_duplicate=False)
+                                                  if not (tied and name == 'lm_head.weight'))
+    assert not twice, f'{twice[0]} 和 {twice[1]} 是同一个东西，共用同一组权重：要各建各的，每一处写一次 nn.……(……)。'
     there, expected = root.parameters_of(model), shapes_of(rung)
-    if reached(rung, 'v20'):
+    if tied:
         there.pop('lm_head.weight', None)  # whether it is the embedding is a test of its own
     sizes = '、'.join(f'{name} 是 {size}' for name, size in (SIZES | {'n_kv_head': N_KV_HEAD}).items() if name in rung.arguments and name != 'dropout')
     for name, shape in expected.items():
@@ -252,7 +255,7 @@ def test_parameters_are_those_of_the_rung(rung):
             f'多出了参数 {name}，形状是 {tuple(parameter.shape)}。' + what_it_is(rung, owner) + (
                 '位置从 v16 起不用参数表示。' if 'position' in name and reached(rung, 'v16') else
                 f'{owner} 带着偏置，这里不要。' if kind == 'bias' else
-                '计算里不学的数（比如掩码、cos、sin）用 register_buffer，不用 nn.Parameter。'))
+                root.too_early(rung, name)))
         assert parameter.requires_grad, f'{name} 收不到梯度：requires_grad 关掉了，它永远停在初始的值。'
         assert parameter.dim() < 2 or parameter.std() > 0, f'{name} 的初始值全一样：各行分不出彼此，要从随机的小数开始。'
         assert parameter.dim() > 1 or kind != 'weight' or (parameter == 1).all(), f'{name} 应从 1 开始，却从 {parameter[0]:g} 开始：还没有训练时，归一化不放大也不缩小。'
