@@ -72,8 +72,8 @@ def shared(test, rungs=LADDER.numbered):
 # A short run of main
 
 TUNES = ['浣溪沙', '菩萨蛮', '如梦令', '忆江南']
-CONSTANTS = {'batch_size': 8, 'block_size': 24, 'n_embd': 24, 'n_head': 4, 'n_kv_head': 2, 'n_layer': 1, 'max_iters': test_skeleton.STEPS,
-             'warmup_iters': 10, 'eval_interval': 30, 'eval_iters': 2, 'max_new_tokens': 12, 'learning_rate': 5e-3,
+CONSTANTS = {'batch_size': 8, 'block_size': 24, 'n_embd': 24, 'n_head': 4, 'n_kv_head': 2, 'n_layer': 1, 'max_iters': 36,
+             'warmup_iters': 6, 'eval_interval': 18, 'eval_iters': 2, 'max_new_tokens': 12, 'learning_rate': 5e-3,
              'prompts': TUNES[:2]}
 
 
