@@ -261,6 +261,34 @@ def test_parameters_are_those_of_the_rung(rung):
         assert parameter.dim() > 1 or kind != 'weight' or (parameter == 1).all(), f'{name} 应从 1 开始，却从 {parameter[0]:g} 开始：还没有训练时，归一化不放大也不缩小。'
 
 
+@pytest.mark.idea('读进来和写出去用同一个矩阵')
+@from_rung('v20')
+def test_one_matrix_reads_and_writes(rung, expected):
+    model = build(rung)
+    table, head = model.token_embedding_table.weight, model.lm_head.weight
+    if not expected:
+        assert table is not head, '已经是同一个矩阵了：那是 v20 的内容。'
+        return
+    if table is not head:
+        copied = table.equal(head)
+        raise AssertionError('token_embedding_table.weight 和 lm_head.weight 应是同一个 nn.Parameter，却是两个：' + (
+            '只是把数复制了过去（.data、clone、copy_），训练一步之后就各走各的。写 token_embedding_table.weight = lm_head.weight，不带 .data。'
+            if copied else '写 self.token_embedding_table.weight = self.lm_head.weight。'))
+    saved = sum(p.numel() for p in build(rung.below).parameters()) - sum(p.numel() for p in model.parameters())
+    assert saved == VOCAB * N_EMBD or not rung.below.reached('v19'), f'参数应比 v19 少 V × n_embd，{VOCAB * N_EMBD} 个，却少了 {saved} 个。'
+    idx = random_ids(2, BLOCK_SIZE)
+    model(idx, idx)[1].backward()
+    read, written = torch.zeros(VOCAB).index_fill(0, idx.flatten(), 1).bool(), table.grad.abs().amax(1) > 0
+    assert written[~read].all(), '没有读到的字，那一行收不到梯度：lm_head 那一头断开了求导，看看有没有 detach() 或 .data。'
+    with torch.no_grad():
+        apart = build(rung.below)
+        for name, parameter in apart.named_parameters():
+            parameter.copy_(dict(model.named_parameters(remove_duplicate=False))[name])
+    apart(idx, idx)[1].backward()
+    both = apart.token_embedding_table.weight.grad + apart.lm_head.weight.grad
+    assert torch.allclose(table.grad, both, atol=1e-5), '这个矩阵的梯度应是首尾两处的梯度加起来，却不是：读和写都要用它，都不能断开求导。'
+
+
 test_deterministic_in_eval_mode = shared(root.test_deterministic_in_eval_mode)
 
 
@@ -517,36 +545,6 @@ def test_scores_stay_bounded_whatever_the_scale_of_query_and_key(rung, expected)
         assert same == expected, (
             f'{name} 的矩阵放大 100 倍，注意力的输出应不变，却变了：每个头的 q 和 k 都要先归一化，再旋转、点积。' if expected else
             f'{name} 的矩阵放大 100 倍，注意力的输出不变：那是 v19 的内容。')
-
-
-# v20: one matrix
-
-@pytest.mark.idea('读进来和写出去用同一个矩阵')
-@from_rung('v20')
-def test_one_matrix_reads_and_writes(rung, expected):
-    model = build(rung)
-    table, head = model.token_embedding_table.weight, model.lm_head.weight
-    if not expected:
-        assert table is not head, '已经是同一个矩阵了：那是 v20 的内容。'
-        return
-    if table is not head:
-        copied = table.equal(head)
-        raise AssertionError('token_embedding_table.weight 和 lm_head.weight 应是同一个 nn.Parameter，却是两个：' + (
-            '只是把数复制了过去（.data、clone、copy_），训练一步之后就各走各的。写 token_embedding_table.weight = lm_head.weight，不带 .data。'
-            if copied else '写 self.token_embedding_table.weight = self.lm_head.weight。'))
-    saved = sum(p.numel() for p in build(rung.below).parameters()) - sum(p.numel() for p in model.parameters())
-    assert saved == VOCAB * N_EMBD or not rung.below.reached('v19'), f'参数应比 v19 少 V × n_embd，{VOCAB * N_EMBD} 个，却少了 {saved} 个。'
-    idx = random_ids(2, BLOCK_SIZE)
-    model(idx, idx)[1].backward()
-    read, written = torch.zeros(VOCAB).index_fill(0, idx.flatten(), 1).bool(), table.grad.abs().amax(1) > 0
-    assert written[~read].all(), '没有读到的字，那一行收不到梯度：lm_head 那一头断开了求导，看看有没有 detach() 或 .data。'
-    with torch.no_grad():
-        apart = build(rung.below)
-        for name, parameter in apart.named_parameters():
-            parameter.copy_(dict(model.named_parameters(remove_duplicate=False))[name])
-    apart(idx, idx)[1].backward()
-    both = apart.token_embedding_table.weight.grad + apart.lm_head.weight.grad
-    assert torch.allclose(table.grad, both, atol=1e-5), '这个矩阵的梯度应是首尾两处的梯度加起来，却不是：读和写都要用它，都不能断开求导。'
 
 
 @pytest.mark.idea('刚建好时，损失接近 ln V')
