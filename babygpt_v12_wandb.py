@@ -331,7 +331,7 @@ def main():
             left = f'{seconds / step * (max_iters - step):.0f}' if step else '?'
             print(f'第 {step:5d} 步  训练损失 {losses["train"]:.4f}  验证损失 {losses["val"]:.4f}'
                   f'  每秒 {speed:7,.0f} 字  还要 {left:>4} 秒')
-            with torch.random.fork_rng():  # 写词用掉的随机数要还回去，训练才和 v11 一样
+            with torch.random.fork_rng():  # 写词用掉的随机数要还回去，训练不受影响
                 poems = [[step, write(model, tokenizer, prompt, max_new_tokens)] for prompt in prompts]
             run.log({'train/loss': losses['train'], 'val/loss': losses['val'], 'tokens_per_second': speed,
                      'poems': wandb.Table(columns=['step', 'poem'], data=poems)}, step=step)

@@ -39,9 +39,9 @@ warmup_iters = 100  # 学习率用多少步升到最高
 eval_interval = 400 if on_cpu else 500  # 每隔多少步评估一次
 eval_iters = 50  # 每次评估取多少批求平均
 train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
-max_new_tokens = 160  # 一首词最多写多少个字
+max_new_tokens = 100  # 续写多少个字
 seed = 1337  # 随机种子：种子相同，结果相同
-prompts = ['浣溪沙', '菩萨蛮']  # 写这些词牌
+prompts = ['浣溪沙', '菩萨蛮']  # 从这些字开始续写
 data_path = Path(__file__).parent.with_name('ci.txt')
 model_path = Path(__file__).with_name('model.pth')  # 验证损失最低的模型存在这里
 # 填充不是字。F.cross_entropy 遇到 -100 就不计，既没有损失，也没有梯度
@@ -56,9 +56,8 @@ def read_text(path, train_ratio, block_size):
         sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
     except UnicodeDecodeError:
         sys.exit(f'{path} 不是 UTF-8 文本：请另存为 UTF-8 编码再运行。')
-    n_poems = len(split_poems(text, block_size))
-    if int(train_ratio * n_poems) == 0:
-        sys.exit(f'{path} 只有 {n_poems} 首，太少：训练集和验证集各要有一首。')
+    if int(train_ratio * len(split_poems(text, block_size))) == 0:
+        sys.exit(f'{path} 里的词太少：训练集和验证集各要有一首以上。')
     return text
 
 
@@ -92,11 +91,9 @@ def split_poems(text, block_size):
 
 def pad(poems, tokenizer):
     """各首词排成一张表，一首一行，短的后面填上 padding。"""
-    lengths = torch.tensor([len(poem) for poem in poems])  # (N,)
-    inside = torch.arange(max(lengths)) < lengths[:, None]  # (N, L)
-    table = torch.full(inside.shape, padding)  # (N, L)
-    table[inside] = torch.tensor(tokenizer.encode(''.join(poems)))
-    return table
+    ids = torch.tensor(tokenizer.encode(''.join(poems)))
+    rows = ids.split([len(poem) for poem in poems])
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)  # (N, L)
 
 
 def make_batches(poems, batch_size, generator=None):
@@ -293,7 +290,7 @@ def parse_args():
         if isinstance(default, (int, float)):
             options.add_argument(f'--{name}', type=type(default), default=default, metavar='值',
                                  help=f'{meaning}（默认 {default}）')
-    options.add_argument('--prompts', nargs='+', metavar='文字', help=f'写这些词牌（默认 {" ".join(prompts)}）')
+    options.add_argument('--prompts', nargs='+', metavar='文字', help=f'从这些字开始续写（默认 {" ".join(prompts)}）')
     options.add_argument('--data', type=Path, default=data_path, metavar='文件', dest='data_path',
                          help=f'用来训练的 UTF-8 文本（默认 {data_path.name}）')
     options.add_argument('-h', '--help', action='help', help='显示这段说明')
@@ -321,11 +318,12 @@ def parse_args():
 
     # 首尾两张按字的表，每层 12 个 n_embd × n_embd 的方阵（注意力 4 个，前馈网络 8 个），别的参数很少
     n_params = 2 * len(set(text)) * args.n_embd + 12 * args.n_layer * args.n_embd ** 2
+    n_numbers = 4 * n_params + args.n_layer * args.block_size ** 2  # 参数、梯度、AdamW 为每个参数记的两个数，每层的掩码
     try:
-        torch.empty(4, n_params, device=device)  # 参数、梯度、AdamW 为每个参数记的两个数：先试试放不放得下
+        torch.empty(n_numbers, device=device)  # 先试试放不放得下
     except (RuntimeError, TypeError):
-        sys.exit(f'模型太大，内存放不下：约 {n_params:,} 个参数，连同梯度和 AdamW 记的数要 {16 * n_params / 1e9:,.0f} GB。'
-                 '请调小 --n_embd 或 --n_layer。')
+        sys.exit(f'模型太大，内存放不下：约 {n_params:,} 个参数，连同梯度、AdamW 记的数和掩码要 {4 * n_numbers / 1e9:,.0f} GB。'
+                 '请调小 --n_embd、--n_layer 或 --block_size。')
     return args, text
 
 
@@ -373,7 +371,7 @@ def main():
             left = f'{seconds / step * (max_iters - step):.0f}' if step else '?'
             print(f'第 {step:5d} 步  训练损失 {losses["train"]:.4f}  验证损失 {losses["val"]:.4f}'
                   f'  每秒 {speed:7,.0f} 字  还要 {left:>4} 秒')
-            with torch.random.fork_rng():  # 写词用掉的随机数要还回去，训练才和 v11 一样
+            with torch.random.fork_rng():  # 写词用掉的随机数要还回去，训练不受影响
                 poems = [[step, write(model, tokenizer, prompt, max_new_tokens)] for prompt in prompts]
             run.log({'train/loss': losses['train'], 'val/loss': losses['val'], 'tokens_per_second': speed,
                      'poems': wandb.Table(columns=['step', 'poem'], data=poems)}, step=step)
