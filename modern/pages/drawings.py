@@ -103,7 +103,7 @@ def trunk(rung, say, link=None):
         if link:
             d.add(f'<a href="{link(20)}">')
         d.path(f'M{x + 105} 71H330V{y + 18}H{x + 87}', css)
-        d.text(324, 100, say['same table'], 'new' if d.rung == 20 else 'sub', 'end')
+        d.text(324, 90, say['same table'], 'new' if d.rung == 20 else 'sub', 'end')
         if link:
             d.tag(317, 71, 20)
             d.add('</a>')
@@ -211,7 +211,7 @@ def feed_forward(rung, say, link=None):
         d.box(30, 106, 124, 30, 'silu', 17)
         d.path('M92 136V170H156', 'wire new' if d.rung == 17 else 'wire')
         d.path('M248 88V170H184')
-        d.text(170, 110, '(B, T, hidden)', 'shape', 'start')
+        d.text(242, 150, '(B, T, hidden)', 'shape', 'end')
         css = 'plus new' if d.rung == 17 else 'plus'
         d.add(f'<circle cx="170" cy="170" r="11" class="{css}"/>')
         d.text(170, 175.5, '×', css)
@@ -256,7 +256,7 @@ def batch(say, rows):
             length = len(row.rstrip(' '))
             for j in range(width):
                 char, y = row[j + shift], top + cell * i
-                inside = j + 1 < length  # of the last character there is no answer
+                inside = j + shift < length
                 css = ('cell held' if shift else 'part') if inside else 'cell empty'
                 d.add(f'<rect x="{left + cell * j + 1:g}" y="{y + 1:g}" width="{cell - 2}" height="{cell - 2}" rx="3" class="{css}"/>')
                 if inside:
@@ -274,7 +274,7 @@ def schedule(say, ex):
     d.path('M' + 'L'.join(f'{x:.1f} {y:.1f}' for x, y, *_ in points), 'curve own', arrow=False)
     for place, (x, y, step, rate) in enumerate(points):
         d.add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="dot own"/>')
-        d.text(max(x, left) if place < 2 else right, y - 12 if place else y - 24, f'{rate:g}', 'label own', ('start', 'start', 'end')[place])
+        d.text((x + 14, x + 10, right)[place], (y - 8, y - 6, y - 14)[place], f'{rate:.5f}'.rstrip('0').rstrip('.'), 'label own', ('start', 'start', 'end')[place])
         d.text((left, left + 44, right)[place], bottom + 20, f'{step:,}', 'axis', ('start', 'middle', 'end')[place])
     d.text(170, bottom + 20, say['step'].strip(), 'axis')
     d.height = bottom + 28
@@ -284,22 +284,23 @@ def schedule(say, ex):
 def clipped(say, ex):
     """A gradient of two numbers, and the same one when it is no longer than 1."""
     d = Drawing(say['clipped'], width=340)
-    scale, x0, y0 = 46, 250, 46
-    d.add(f'<path d="M40 {y0}H330M{x0} 8V250" class="grid"/>')
+    scale, x0, y0 = 46, 274, 50
+    d.add(f'<path d="M120 {y0}H334M{x0} 4V254" class="grid"/>')
     d.add(f'<circle cx="{x0}" cy="{y0}" r="{scale}" fill="none" class="grid"/>')
     (a, b), (c, e) = ex['before'], ex['after']
     d.arrow(x0, y0, x0 + scale * a, y0 - scale * b)
     d.arrow(x0, y0, x0 + scale * c, y0 - scale * e, 'wire new')
-    d.text(x0 + scale * a + 12, y0 - scale * b + 6, f'({number(a)}, {number(b)})', 'sub', 'start')
-    d.text(x0 + scale * a + 12, y0 - scale * b - 12, f'{say["long"]}{number(ex["length"])}', 'sub', 'start')
-    d.text(x0 + scale * c + 18, y0 - scale * e + 18, f'({number(c)}, {number(e)})', 'new', 'start')
-    d.text(x0 + scale * c + 18, y0 - scale * e + 36, f'{say["long"]}{number(1)}', 'new', 'start')
-    d.height = 262
+    for (u, v), length, x, css in (((a, b), ex['length'], x0 + scale * a - 14, 'sub'), ((c, e), 1, x0 - scale - 10, 'new')):
+        d.text(x, y0 - scale * v + 2, f'({number(u)}, {number(v)})', css, 'end')
+        d.text(x, y0 - scale * v + 20, f'{say["long"]}{number(length)}', css, 'end')
+    d.height = 268
     return d.svg()
 
 
-def hand(d, x, y, r, angle, css='wire'):
-    d.arrow(x, y, x + r * math.cos(angle), y - r * math.sin(angle), css)
+def hand(d, x, y, r, angle, new=True):
+    tip = x + r * math.cos(angle), y - r * math.sin(angle)
+    d.path(f'M{x:g} {y:g}L{tip[0]:.1f} {tip[1]:.1f}', 'wire new' if new else 'wire', arrow=False)
+    d.add(f'<circle cx="{tip[0]:.1f}" cy="{tip[1]:.1f}" r="3.2" class="dot {"own" if new else "old"}"/>')
 
 
 def dials(say, ex):
@@ -316,7 +317,7 @@ def dials(say, ex):
         for t, angle in enumerate(angles):
             x = left + step * (t + 0.5) - 8
             d.add(f'<circle cx="{x:g}" cy="{y}" r="{r}" class="plus"/>')
-            hand(d, x, y, r - 1, angle, 'wire new')
+            hand(d, x, y, r, angle)
         d.height = y + r + 6
     return d.svg()
 
@@ -334,10 +335,10 @@ def distance(say, ex):
         sweep = (turn, b) if turn <= math.pi else (2 * math.pi - turn, a)
         dots = [(x + 16 * math.cos(sweep[1] + sweep[0] * i / 16), y - 16 * math.sin(sweep[1] + sweep[0] * i / 16)) for i in range(17)]
         d.path('M' + 'L'.join(f'{u:.1f} {v:.1f}' for u, v in dots), arrow=False)
-        hand(d, x, y, r - 1, b)
-        hand(d, x, y, r - 1, a, 'wire new')
+        hand(d, x, y, r, b, new=False)
+        hand(d, x, y, r, a)
         for name, angle, css in (('q', a, 'new'), ('k', b, 'sub')):
-            d.text(x + (r + 9) * math.cos(angle), y - (r + 9) * math.sin(angle) + 5, name, css)
+            d.text(x + (r + 11) * math.cos(angle), y - (r + 11) * math.sin(angle) + 5, name, css)
         d.text(x, y + r + 30, say['at'].format(t, s), 'axis')
     return d.svg()
 
@@ -373,7 +374,7 @@ def caches(say, heads, kept, kib, most, new):
         d.path(f'M{x:g} 52L{target:g} 92', 'wire new' if new else 'wire', arrow=False)
     for h in range(kept):
         x = 5 + gap * (h + 0.5) * group
-        d.add(f'<rect x="{x - 20:g}" y="92" width="40" height="28" rx="6" class="{css}"/>')
+        d.add(f'<rect x="{x - 26:g}" y="92" width="52" height="28" rx="6" class="{css}"/>')
         d.text(x, 111, f'k{h} v{h}', css)
     d.text(5, 144, say['cached'], 'axis', 'start')
     d.add(f'<rect x="5" y="156" width="{330 * kib / most:.1f}" height="16" rx="3" class="bar {"own" if new else ""}"/>')
