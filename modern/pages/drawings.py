@@ -21,7 +21,7 @@ SAY = {
     'en': {'trunk': 'From ids to logits: the whole model', 'attention': 'Inside attention',
            'feed_forward': 'Inside the feed-forward network', 'loop': 'The training loop',
            'to loss': 'compare: loss', 'to text': 'softmax, draw the next', 'split': 'split into heads', 'turn': 'rotate',
-           'share': 'each serves a group of queries', 'scores': 'q @ kᵀ / √ of width', 'mask': 'hide the future', 'concat': 'heads joined again',
+           'share': 'one for each group', 'scores': 'q @ kᵀ / √ of width', 'mask': 'hide the future', 'concat': 'heads joined again',
            'model': 'model(x, y)', 'gradient': 'find the derivatives', 'clear': 'clear the old ones', 'move': 'move each a small step',
            'again': 'once more', 'rows': 'some poems, from their titles', 'clip': 'longer than 1: shorten', 'rate': 'how big is this step', 'same table': 'one matrix',
            'batch': 'A batch of three poems: x and the answers y', 'schedule': 'The learning rate over the steps', 'step': 'step ',
@@ -103,7 +103,7 @@ def trunk(rung, say, link=None):
         if link:
             d.add(f'<a href="{link(20)}">')
         d.path(f'M{x + 105} 71H330V{y + 18}H{x + 87}', css)
-        d.text(324, 90, say['same table'], 'new' if d.rung == 20 else 'sub', 'end')
+        d.text(324, y + 9, say['same table'], 'new' if d.rung == 20 else 'sub', 'end')
         if link:
             d.tag(317, 71, 20)
             d.add('</a>')

@@ -266,7 +266,7 @@ def v16():
     all_cos, all_sin = script.rotary(sizes['block_size'], head_size)
     angles = torch.atan2(all_sin, all_cos)
     pairs = [0, head_size // 8, head_size // 4]
-    return {'q': q, 'k': k, 'cos': cos[:6].T, 'sin': sin[:6].T, 'turned': turned, 'dots': dots, 'below': scores('v15'), 'here': scores('v16'),
+    return {'q': q, 'k': k, 'shown': SHOWN, 'cos': cos[SHOWN].T, 'sin': sin[SHOWN].T, 'turned': turned, 'dots': dots, 'below': scores('v15'), 'here': scores('v16'),
             'along': {name: along(scores(name)) for name in ('v15', 'v16')},
             'head_size': head_size, 'pairs': pairs, 'angles': [[angles[t, pair].item() for t in range(7)] for pair in pairs],
             'speeds': [angles[1, pair].item() for pair in pairs], 'slowest': angles[1, -1].item(), 'only_q': only_q,
@@ -464,6 +464,7 @@ def shared():
     return {'ids': list(PIECE), 'vocabulary': size, 'ln_vocabulary': math.log(size)}
 
 
+SHOWN = [0, 1, 2, 3, 5]  # positions for which v16's page has room
 SEEDS = {'v16': 5, 'v17': 1, 'v18': 26, 'v19': 1, 'v20': 1}
 EXAMPLES = {'shared': shared, 'v13': v13, 'v14': v14, 'v15': v15, 'v16': v16, 'v17': v17, 'v18': v18, 'v19': v19, 'v20': v20,
             'sample': sample}
