@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -273,6 +274,15 @@ def test_a_page_with_a_practice_says_how_to_write_and_judge_it(name):
         text = Parsed(name).text
         assert f'python tools/practice.py {rung.address}\npython -m pytest tests --rung {rung.address} --mine my_v{rung.number}.py' in text
         assert '<details class="practice">' in text
+
+
+@pytest.mark.parametrize('name', [name for name, ladder in LADDERS.items() if name != 'root' and site.glosses_of(ladder, 'en')])
+def test_a_ladder_says_what_its_comments_say_and_goes_on_from_the_words_of_the_root(name):
+    ladder = LADDERS[name]
+    own = tomllib.loads((ladder.pages / 'en' / 'comments.toml').read_text(encoding='utf-8'))
+    said = [text for rung in ladder.rungs for text in map(remark, highlight(rung.source)) if text]
+    assert [key for key in own if not any(text.startswith(key) for text in said)] == []
+    assert site.glosses_of(LADDERS['root'], 'en').items() <= site.glosses_of(ladder, 'en').items()
 
 
 @pytest.mark.parametrize('language', site.LANGUAGES)
