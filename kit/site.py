@@ -69,9 +69,16 @@ def test_source(test):
 
 @cache
 def glosses_of(ladder, language):
-    """{remark: what it says} of the Chinese comments in the ladder's scripts, None where they need not be told."""
+    """{remark: what it says} of the Chinese comments in the ladder's scripts, None where they need not be told.
+
+    What a ladder says holds for those that go on from it.
+    """
     file = ladder.pages / language / 'comments.toml'
-    return tomllib.loads(file.read_text(encoding='utf-8')) if file.exists() else None
+    if not file.exists():
+        return None
+    below = {rung.below.ladder for rung in ladder.rungs if rung.below} - {ladder}
+    told = [glosses_of(each, language) or {} for each in below]
+    return {said: meaning for each in told for said, meaning in each.items()} | tomllib.loads(file.read_text(encoding='utf-8'))
 
 
 @cache
@@ -151,9 +158,7 @@ class Edition:
 
     def compared(self):
         """The rung below where it has numbers of its own to show beside those of this one, or None."""
-        rung = self.page.rung
-        below = rung and rung.below
-        return below if below and rung.measured != below and summaries.is_measured(below) else None
+        return self.page.rung and summaries.compared(self.page.rung)
 
     def to(self, path):
         """The way from this page to a path in docs/."""

@@ -33,9 +33,15 @@ def mean_validation(rung):
     return statistics.mean(validation(rung))
 
 
+def compared(rung):
+    """The rung below where it has numbers of its own, and its loss means the same as that of this one; or None."""
+    below = rung.below
+    return below if below and rung.measured != below and not rung.data.get('own_loss') and is_measured(below) else None
+
+
 def clearly_worse(rung):
     """Whether its loss is above that of the rung below by more than seeds explain; one seed shows nothing."""
-    if not (rung.below and is_measured(rung) and is_measured(rung.below)) or rung.measured == rung.below:
+    if not (is_measured(rung) and compared(rung)):
         return False
     low, high = validation(rung.below), validation(rung)
     return min(len(low), len(high)) > 1 and clearly_below(low, high)

@@ -1,8 +1,8 @@
 """BabyGPT v19：给每个头的 query 和 key 归一化
 
-注意力的得分是 query 和 key 的点积，没有什么限制它有多大：两个矩阵的参数越大，得分就越大，softmax 就越接近非此即彼，梯度也就越小。
+注意力的匹配度是 query 和 key 的点积，没有什么限制它有多大：两个矩阵的参数越大，匹配度就越大，softmax 就越接近非此即彼，梯度也就越小。
 这一级在每个头里，先用 RMSNorm 把 query 和 key 各自调到同样的大小，再旋转、再点积（Dehghani 等 2023，第 2 节）：
-两个矩阵再大，得分也有上界。要分得多清，由 q_norm 和 k_norm 的 weight 去学。
+两个矩阵再大，匹配度也有上界。要分得多清，由 q_norm 和 k_norm 的 weight 去学。
 
 运行（CPU 约两分半钟）：python modern/babygpt_v19_qk_norm.py
 看曲线：wandb leet

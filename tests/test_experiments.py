@@ -9,6 +9,7 @@ from kit.experiments import Experiment, apart, clearly_below, deviation, made_of
 from kit.ladders import LADDERS, RUNGS
 from kit.results import Missing
 from kit.scripts import load
+from kit.summaries import compared
 
 
 def test_mean_and_spread():
@@ -65,3 +66,11 @@ def test_steps_hang_on_timings(tmp_path, monkeypatch):
     assert [constants['max_iters'] for _, constants in timed.jobs()] == [1000, 250]
     minute = Experiment(ladder, 'minute', [str(rung)], constants={'n_embd': 16}, seconds=60)
     assert [constants['max_iters'] for _, constants in minute.jobs()] == [3000]
+
+
+def test_losses_that_mean_something_else_are_not_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, 'RESULTS', tmp_path / 'results.json')
+    results.RESULTS.write_text(json.dumps({'runs': {results.key(rung.path, {'seed': 1}): {} for rung in RUNGS}}), encoding='utf-8')
+    rungs = [rung for rung in RUNGS if rung.below and rung.measured == rung]
+    alone = {rung for rung in rungs if rung.data.get('own_loss')}
+    assert alone and {rung for rung in rungs if compared(rung) is None} == alone

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -310,6 +311,15 @@ def test_what_a_page_asks_to_try_is_answered(name):
     for part in Parsed(name).text.split('id="try"')[1:]:
         wishes = re.findall('<li>.*?</li>', part, re.DOTALL)
         assert wishes and all(re.search(r'<details class="answer"><summary>.*?</summary><p>.*\d', wish) for wish in wishes), wishes
+
+
+@pytest.mark.parametrize('name', [name for name, ladder in LADDERS.items() if name != 'root' and site.glosses_of(ladder, 'en')])
+def test_a_ladder_says_what_its_comments_say_and_goes_on_from_the_words_of_the_root(name):
+    ladder = LADDERS[name]
+    own = tomllib.loads((ladder.pages / 'en' / 'comments.toml').read_text(encoding='utf-8'))
+    said = [text for rung in ladder.rungs for text in map(remark, highlight(rung.source)) if text]
+    assert [key for key in own if not any(text.startswith(key) for text in said)] == []
+    assert site.glosses_of(LADDERS['root'], 'en').items() <= site.glosses_of(ladder, 'en').items()
 
 
 @pytest.mark.parametrize('language', site.LANGUAGES)
