@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
 
-# 超参数：CPU 上取照十分钟挑选的一组，加速器上取大得多的模型；命令行可以改任何一个，行末的注释就是 --help 里的说明
+# 超参数：CPU 上取十分钟训练得完的一组，加速器上取大得多的模型；命令行可以改任何一个，行末的注释就是 --help 里的说明
 on_cpu = device == 'cpu'
 batch_size = 8 if on_cpu else 64  # 每一步同时看多少首词
 block_size = 128 if on_cpu else 256  # 一首词最多看多少个字，再长的截去后面

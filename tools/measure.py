@@ -30,7 +30,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from kit import documents, pictures, results
 from kit.experiments import EXPERIMENTS, is_kept, made_of
-from kit.files import ROOT, file_hash, write
+from kit.files import CORPUS, ROOT, file_hash, write
 from kit.ladders import LADDERS
 from kit.results import Missing
 from kit.scripts import load, losses, speeds
@@ -139,9 +139,9 @@ def look_inside(path):
 
 
 def poems(script, model, options):
-    """Let a sampler write with a pretrained model, in a folder that holds nothing else."""
+    """Let a sampler write with a pretrained model, in a folder that holds only these and the corpus."""
     with tempfile.TemporaryDirectory() as folder:
-        for file in (script, model):
+        for file in (script, model, CORPUS.relative_to(ROOT)):
             Path(folder, file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, Path(folder, file))
         for each in options:

@@ -84,7 +84,7 @@ def test_sizes_that_do_not_fit(since, options, word, tell):
 @pytest.mark.parametrize('options, word', IMPOSSIBLE,
                          ids=lambda value: ''.join(map(str, value))[:30])
 def test_impossible_hyperparameters(options, word, tell):
-    """The root's list, but for a block that is longer than the text: here a row is a poem, and that is no fault."""
+    """The root's list; a block of that length is a fault here because its mask does not fit into memory."""
     for rung in (V13, V20):
         assert_stopped(tell(rung, *options), rung, word)
 
