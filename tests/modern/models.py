@@ -131,10 +131,11 @@ class Run:
             after.callback(register_optimizer_step_pre_hook(step).remove)
             request = type('Request', (), {'addfinalizer': staticmethod(after.callback)})
             self.seen = test_skeleton.watched(module, patch, request, rung)
-            try:
-                module.main()
-            except (Exception, SystemExit) as error:  # noqa: BLE001 (raised again for each test)
-                self.error = error
+            with contextlib.suppress(Exception, SystemExit):  # raised again for each test
+                try:
+                    module.main()
+                finally:
+                    self.error = sys.exc_info()[1]
         self.printed = printed.getvalue()
         self.rows = [[row_text(x, y) for x, y in zip(xs, ys, strict=True)] for _, xs, ys in self.seen['batches']]
 
