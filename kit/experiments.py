@@ -183,9 +183,9 @@ def is_kept(script, constants, section='runs'):
 
 def seeds_of(rung):
     """The runs of a rung with its own constants, one for each seed."""
-    found = [(script, json.loads(constants), run) for (script, constants), run in
-             ((key.split(' ', 1), run) for key, run in results.load()['runs'].items())]
-    return [run for script, constants, run in found if script == rung.path and set(constants) == {'seed'}]
+    start = f'{rung.path} '
+    found = [(json.loads(key.removeprefix(start)), run) for key, run in results.load()['runs'].items() if key.startswith(start)]
+    return [run for constants, run in found if set(constants) == {'seed'}]
 
 
 def mean(values):
