@@ -12,7 +12,7 @@ from kit.files import DOCS, as_json, read, write
 
 RESULTS = DOCS / 'results.json'
 COMMANDS = {'candidates': 'bench.py candidates', 'training': 'bench.py train', 'sampling': 'bench.py sample',
-            'variants': 'bench.py variants', 'memory': 'bench.py memory', 'poems': 'measure.py poems'}
+            'writing': 'bench.py sample', 'variants': 'bench.py variants', 'memory': 'bench.py memory', 'poems': 'measure.py poems'}
 
 
 class Missing(LookupError):
