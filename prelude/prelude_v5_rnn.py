@@ -9,12 +9,15 @@ v1 只看最后一个字；这里同一个字，前面读过的不同，h 就不
 你会看到：损失从 ln 4543 ≈ 8.42 附近降到 v1 的下面；最后一个预测对前面各个字的梯度，往前数得越远越小。
 
 运行（不到一分钟）：python prelude/prelude_v5_rnn.py
+画成图：python prelude/prelude_v5_rnn.py --plot gradient.png
 和 v1 对照：git diff --no-index babygpt_v1.py prelude/prelude_v5_rnn.py
 出处：RNN，Elman（1990）；GRU，Cho 等（2014），其中 r 乘在 U h 之后，和 PyTorch 的一样。
 """
 
+import argparse
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -184,7 +187,35 @@ def gradient_norms(model, idx, targets):
     return gradient.norm(dim=-1).mean(dim=0)  # (T,)
 
 
+def plot(path, norms):
+    """用 matplotlib 把梯度的长度画进文件：横轴是往前数第几个字，纵轴取对数。"""
+    from matplotlib.figure import Figure
+    figure = Figure()
+    axes = figure.subplots()
+    axes.semilogy(range(1, len(norms) + 1), norms, 'o-')
+    axes.set(xlabel='characters back', ylabel='gradient norm')
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        sys.exit(f'图存不进 {path}：{error}')
+
+
+def parse_args():
+    """命令行上的选项；不能用的，训练之前就指出来。"""
+    parser = argparse.ArgumentParser(usage='%(prog)s [选项]', add_help=False, allow_abbrev=False)
+    options = parser.add_argument_group('选项')
+    options.add_argument('--plot', type=Path, metavar='文件', help='用 matplotlib 把结果画成图，存进这个文件，例如 picture.png')
+    options.add_argument('-h', '--help', action='help', help='显示这段说明')
+    args = parser.parse_args()
+    if args.plot and not find_spec('matplotlib'):
+        parser.error('--plot 要用 matplotlib，还没有安装：请先运行 pip install -r prelude/requirements.txt')
+    if args.plot and not args.plot.parent.is_dir():
+        parser.error(f'--plot 的文件夹 {args.plot.parent} 不存在：请先建好它，或者换一个')
+    return args
+
+
 def main():
+    args = parse_args()
     torch.manual_seed(seed)
     text = read_text(data_path, train_ratio, block_size)
     tokenizer = Tokenizer(text)
@@ -220,10 +251,12 @@ def main():
         loss.backward()
         optimizer.step()
 
-    norms = gradient_norms(model, *get_batch(val_data, 100, block_size))  # (T,)
+    norms = gradient_norms(model, *get_batch(val_data, 100, block_size)).flip(0).tolist()  # 从近到远
     print('\n最后一个预测对前面各个字的梯度有多长')
     for distance in [2 ** i for i in range(block_size.bit_length())]:
-        print(f'往前数第 {distance:2d} 个字  {norms[-distance]:.6f}')
+        print(f'往前数第 {distance:2d} 个字  {norms[distance - 1]:.6f}')
+    if args.plot:
+        plot(args.plot, norms)
 
     for prompt in prompts:
         print(f'\n{write(model, tokenizer, prompt, max_new_tokens)}')

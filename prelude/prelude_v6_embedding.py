@@ -8,12 +8,15 @@ v5 把其余几千个 0 也都乘了一遍。直接取那一行，得到的数�
 你会看到：损失和 v5 差不多，每秒读的字更多；「春」「酒」「江」的近邻多是季节、吃喝、山水一类的字。
 
 运行（不到一分钟）：python prelude/prelude_v6_embedding.py
+画成图：python prelude/prelude_v6_embedding.py --plot gradient.png
 和 v5 对照：git diff --no-index prelude/prelude_v5_rnn.py prelude/prelude_v6_embedding.py
 出处：Bengio 等（2003）。
 """
 
+import argparse
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -186,6 +189,19 @@ def gradient_norms(model, idx, targets):
     return gradient.norm(dim=-1).mean(dim=0)  # (T,)
 
 
+def plot(path, norms):
+    """用 matplotlib 把梯度的长度画进文件：横轴是往前数第几个字，纵轴取对数。"""
+    from matplotlib.figure import Figure
+    figure = Figure()
+    axes = figure.subplots()
+    axes.semilogy(range(1, len(norms) + 1), norms, 'o-')
+    axes.set(xlabel='characters back', ylabel='gradient norm')
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        sys.exit(f'图存不进 {path}：{error}')
+
+
 def neighbours(table, i, k):
     """table (V, n_embd) 里和第 i 行夹角最小的 k 个其他行的编号，近的在前。"""
     directions = F.normalize(table, dim=-1)  # (V, n_embd)
@@ -193,7 +209,22 @@ def neighbours(table, i, k):
     return cosines.topk(k + 1).indices[1:].tolist()  # 最近的是它自己
 
 
+def parse_args():
+    """命令行上的选项；不能用的，训练之前就指出来。"""
+    parser = argparse.ArgumentParser(usage='%(prog)s [选项]', add_help=False, allow_abbrev=False)
+    options = parser.add_argument_group('选项')
+    options.add_argument('--plot', type=Path, metavar='文件', help='用 matplotlib 把结果画成图，存进这个文件，例如 picture.png')
+    options.add_argument('-h', '--help', action='help', help='显示这段说明')
+    args = parser.parse_args()
+    if args.plot and not find_spec('matplotlib'):
+        parser.error('--plot 要用 matplotlib，还没有安装：请先运行 pip install -r prelude/requirements.txt')
+    if args.plot and not args.plot.parent.is_dir():
+        parser.error(f'--plot 的文件夹 {args.plot.parent} 不存在：请先建好它，或者换一个')
+    return args
+
+
 def main():
+    args = parse_args()
     torch.manual_seed(seed)
     text = read_text(data_path, train_ratio, block_size)
     tokenizer = Tokenizer(text)
@@ -229,10 +260,12 @@ def main():
         loss.backward()
         optimizer.step()
 
-    norms = gradient_norms(model, *get_batch(val_data, 100, block_size))  # (T,)
+    norms = gradient_norms(model, *get_batch(val_data, 100, block_size)).flip(0).tolist()  # 从近到远
     print('\n最后一个预测对前面各个字的梯度有多长')
     for distance in [2 ** i for i in range(block_size.bit_length())]:
-        print(f'往前数第 {distance:2d} 个字  {norms[-distance]:.6f}')
+        print(f'往前数第 {distance:2d} 个字  {norms[distance - 1]:.6f}')
+    if args.plot:
+        plot(args.plot, norms)
 
     table = model.token_embedding_table.weight.detach()  # (V, n_embd)
     print('\n向量方向最接近的字')

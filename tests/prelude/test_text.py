@@ -388,8 +388,9 @@ def test_a_run_ends_with_what_there_is_to_see(rung, cell, tmp_path, small_corpus
     script = install(rung.path, tmp_path, small_corpus, **SHORT)
     if cell == 'GRU':
         script.write_text(with_constants(rung.edited('GRU'), **SHORT), encoding='utf-8')
-    result = run(script)
+    result = run(script, '--plot', tmp_path / 'gradient.png')
     assert result.returncode == 0 and not result.stderr, result.stderr
+    assert (tmp_path / 'gradient.png').read_bytes().startswith(b'\x89PNG')
     printed = result.stdout
     assert [step for step, *_ in losses(printed)] == [0, 2, 4]
     norms = re.findall(r'^往前数第 +(\d+) 个字  (\d\.\d{6})$', printed, flags=re.MULTILINE)
@@ -421,8 +422,9 @@ SYMBOLS = {'B': B, 'T': T} | {'V': V} | SIZES
 
 
 @BOTH
-def test_shapes_are_as_the_comments_say(rung, tmp_path):
+def test_shapes_are_as_the_comments_say(rung, monkeypatch, tmp_path):
     """With both cells, first in parts and then as a whole; the switch moves no line."""
+    monkeypatch.setattr('sys.argv', [rung.path])
     tracer, chars = None, '春江往事酒' + ''.join(map(chr, range(0x4e00, 0x4e00 + V - 5)))
     (tmp_path / 'ci.txt').write_text(chars * 20, encoding='utf-8')
     for source in (rung.source, rung.edited('GRU')):
