@@ -125,13 +125,9 @@ def estimate_loss(model, train_poems, val_poems, eval_iters, batch_size):
     losses = {}
     for name, poems in [('train', train_poems), ('val', val_poems)]:
         generator = torch.Generator().manual_seed(0)  # 单独的随机源，不打乱训练用的那一个
-        total = n_chars = 0
-        for rows in make_batches(poems[:eval_iters * batch_size], batch_size, generator):
-            x, y = get_batch(poems, rows)  # (B, T)
-            n = (y != padding).sum().item()
-            total += n * model(x, y)[1].item()  # 各批的字数不同，先加起来，最后才平均
-            n_chars += n
-        losses[name] = total / n_chars
+        batches = [get_batch(poems, rows) for rows in make_batches(poems[:eval_iters * batch_size], batch_size, generator)]
+        sizes = [(y != padding).sum().item() for _, y in batches]  # 各批的字数不同，先加起来，最后才平均
+        losses[name] = sum(n * model(x, y)[1].item() for n, (x, y) in zip(sizes, batches)) / sum(sizes)
     model.train()
     return losses
 

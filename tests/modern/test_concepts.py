@@ -274,14 +274,15 @@ def test_one_matrix_reads_and_writes(rung, expected):
         raise AssertionError('token_embedding_table.weight 和 lm_head.weight 应是同一个 nn.Parameter，却是两个：' + (
             '只是把数复制了过去（.data、clone、copy_），训练一步之后就各走各的。写 token_embedding_table.weight = lm_head.weight，不带 .data。'
             if copied else '写 self.token_embedding_table.weight = self.lm_head.weight。'))
-    saved = sum(p.numel() for p in build(rung.below).parameters()) - sum(p.numel() for p in model.parameters())
-    assert saved == VOCAB * N_EMBD or not rung.below.reached('v19'), f'参数应比 v19 少 V × n_embd，{VOCAB * N_EMBD} 个，却少了 {saved} 个。'
+    untied = LADDER['v19']
+    saved = sum(p.numel() for p in build(untied).parameters()) - sum(p.numel() for p in model.parameters())
+    assert saved == VOCAB * N_EMBD, f'参数应比 v19 少 V × n_embd，{VOCAB * N_EMBD} 个，却少了 {saved} 个。'
     idx = random_ids(2, BLOCK_SIZE)
     model(idx, idx)[1].backward()
     read, written = torch.zeros(VOCAB).index_fill(0, idx.flatten(), 1).bool(), table.grad.abs().amax(1) > 0
     assert written[~read].all(), '没有读到的字，那一行收不到梯度：lm_head 那一头断开了求导，看看有没有 detach() 或 .data。'
     with torch.no_grad():
-        apart = build(rung.below)
+        apart = build(untied)
         for name, parameter in apart.named_parameters():
             parameter.copy_(dict(model.named_parameters(remove_duplicate=False))[name])
     apart(idx, idx)[1].backward()
@@ -557,6 +558,65 @@ def test_loss_starts_near_ln_vocab(rung):
         f'1,000 个字的词表，还没有训练，损失应接近 ln 1000 ≈ 6.91（每个字一样可能），却是 {loss:.2f}：得分一开始就太大了。\n' + (
             f'合用的矩阵初始值太大，标准差是 {model.lm_head.weight.std():.2g}：那是 nn.Embedding 默认的。要用 nn.Linear 的，'
             '写 token_embedding_table.weight = lm_head.weight，不是反过来。' if tied else root.too_large(model)))
+
+
+# v21: the same numbers, sooner
+
+def kept_for_backward(model, idx):
+    """How many bytes a training pass keeps until backward, beside the model itself; what is kept twice counts once."""
+    kept, own = {}, {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        held.append(tensor)
+        return tensor
+
+    held = []  # so that no address is used twice
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(idx, idx)
+    return sum(kept.values())
+
+
+@pytest.mark.idea('训练时存下来的数随 T 增长，不随 T² 增长')
+@from_rung('v21')
+def test_what_training_keeps_grows_with_the_length_not_with_its_square(rung, expected):
+    """Over equal steps of T, what is kept grows by equal steps where it is a line."""
+    model = build(rung, block_size=192).train()
+    kept = [kept_for_backward(model, random_ids(2, length)) for length in (64, 128, 192)]
+    bend = (kept[2] - kept[1]) / (kept[1] - kept[0]) - 1
+    assert (bend < 0.01) == expected, (
+        f'一批 2 首，T 是 64、128、192 时，算到损失为止存下来等着求导的数有 {"、".join(f"{n:,}" for n in kept)} 字节：T 每多 64，应多出一样多，'
+        f'后一次却比前一次多出 {bend:.0%}。T × T 的得分或者掩码还整张存着：注意力用 F.scaled_dot_product_attention，is_causal=True，不要自己给掩码。'
+        if expected else '训练时存下来的数已经不随 T² 增长：那是 v21 的内容。')
+
+
+@pytest.mark.idea('用 float32，损失和 v20 的一样')
+@pytest.mark.parametrize('rung', LADDER.since('v21'))
+def test_in_float32_the_losses_are_those_of_v20(rung):
+    """All losses of a short run of main: the same characters, the same weights, the same steps."""
+    mine, right = run_of(rung), run_of(LADDER['v20'])
+    assert not any(on for _, on in mine.autocast), "precision 是 'float32' 时，训练仍在 autocast 里：enabled 要随 precision 而定。"
+    assert mine.rows == right.rows, '每一步看的词和 v20 的不同：试速度用掉了随机数，要还回去（torch.random.fork_rng），或者取批变了。'
+    far = max(abs(a - b) for a, b in zip(mine.seen['losses'], right.seen['losses'], strict=True))
+    assert far < 1e-3, f'同样的种子，用 float32，各步的损失应和 v20 的相差不到 1e-3，却差到 {far:.2g}：先改好前面不成立的性质，再看 main 里有没有多走、少走一步。'
+
+
+@pytest.mark.idea('用 bfloat16，训练在 autocast 里，评估和写词不在')
+@from_rung('v21')
+def test_in_bfloat16_only_training_is_cast(rung, expected):
+    run = run_of(rung, precision='bfloat16')
+    cast = {training: {on for trains, on in run.autocast if trains is training} for training in (True, False)}
+    if not expected:
+        assert cast[True] == {False}, '训练已经在 autocast 里：那是 v21 的内容。'
+        return
+    weights = {str(p.dtype) for p in run.seen['models'][-1].parameters()} - {'torch.float32'}
+    assert not weights, f'参数成了 {"、".join(weights)}：参数和优化器仍是 float32，只有训练时的矩阵乘法在 torch.autocast 里换成 bfloat16，不要转换模型。'
+    assert cast[True] == {True}, "precision 是 'bfloat16' 时，训练的 model(x, y) 应放在 with torch.autocast(……, torch.bfloat16) 里，却没有。"
+    assert cast[False] == {False}, '评估或写词也放进了 autocast：它们仍用 float32，不同精度训练出的模型，损失才可比。'
+    far = abs(run.seen['losses'][-1] - run_of(rung).seen['losses'][-1])
+    assert far < 0.05, f'用 bfloat16，最后的训练损失和 float32 的差了 {far:.2g}，应几乎一样：只有精度不同，别的都不变。'
 
 
 # The whole, held against an independent implementation of the same architecture.
