@@ -413,7 +413,7 @@ class BabyGPT(Module):
         logits = self.lm_head(x)  # (B, T, V)
         if targets is None:
             return logits, None
-        probs = softmax(logits, dim=-1).reshape(targets.size, -1)  # (B*T, V)
+        probs = softmax(logits, dim=-1).reshape(targets.size, -1)  # 各段接成一列，(N, V)
         return logits, -probs[np.arange(targets.size), targets.flatten()].log().mean()
 
     @no_grad()

@@ -16,6 +16,7 @@ import math
 import sys
 import time
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -301,9 +302,7 @@ class Sequential(ModuleList):
         super().__init__(modules)
 
     def forward(self, x):
-        for module in self:
-            x = module(x)  # (B, T, n_embd)
-        return x
+        return reduce(lambda x, module: module(x), self, x)
 
 
 class Linear(Module):

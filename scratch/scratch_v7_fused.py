@@ -17,6 +17,7 @@ import math
 import sys
 import time
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -334,9 +335,7 @@ class Sequential(ModuleList):
         super().__init__(modules)
 
     def forward(self, x):
-        for module in self:
-            x = module(x)  # (B, T, n_embd)
-        return x
+        return reduce(lambda x, module: module(x), self, x)
 
 
 class Linear(Module):
@@ -382,7 +381,7 @@ class Dropout(Module):
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        mask = drop(x.shape, self.p)
+        mask = drop(x.shape, self.p)  # (B, T, n_embd)
         return Tensor(x.data * mask, (x,), lambda grad: (grad * mask,))
 
 
