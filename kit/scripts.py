@@ -50,8 +50,8 @@ def build(rung, seed=0, **sizes):
     """A model of that rung in eval mode, with random weights and those of the ladder's test sizes that it takes."""
     import torch
     torch.manual_seed(seed)
-    model = getattr(module_of(rung), rung.ladder.contract['model'])
-    sizes = rung.ladder.contract['sizes'] | sizes
+    model = getattr(module_of(rung), rung.contract['model'])
+    sizes = rung.contract['sizes'] | sizes
     return model(**{name: sizes[name] for name in inspect.signature(model).parameters if name in sizes}).eval()
 
 

@@ -113,6 +113,7 @@ TWO = ONE.replace('一遍。', '两遍。').replace('madeup/madeup_v1.py\n', 'ma
 TWO = TWO.replace('times = 1', 'times = 2')
 LADDER = '''
 name = "madeup"
+judged = ["test_twice.py"]
 
 [[rungs]]
 path = "madeup/madeup_v1.py"
@@ -126,6 +127,9 @@ changes = "~times"
 name = "两遍"
 task = "打印两遍。"
 truth = "打印两遍。"
+
+[rungs.contract]
+calls = {main = []}
 '''
 CONCEPTS = '''
 import pytest
@@ -149,7 +153,7 @@ def house(tmp_path):
         (tmp_path / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / path.relative_to(ROOT))
     files = {'madeup/madeup_v1.py': ONE, 'madeup/madeup_v2_twice.py': TWO, 'madeup/ladder.toml': LADDER,
-             'tests/madeup/test_concepts.py': CONCEPTS}
+             'tests/madeup/test_twice.py': CONCEPTS}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding='utf-8')
@@ -167,7 +171,7 @@ def test_a_new_ladder_is_tested_by_the_shared_tests(house):
     result = run_pytest(house, *tests, '-vv')
     assert result.returncode == 0, result.stdout
     for name in ('importing_trains_nothing[madeup/v1]', 'only_the_concept_changes[madeup/v2]', 'in_the_list[madeup]',
-                 'marks_and_no_answer[madeup/v2]', 'twice[madeup/v1-False]'):
+                 'marks_and_no_answer[madeup/v2]', 'have_their_names[madeup/v2]', 'twice[madeup/v1-False]'):
         assert name in result.stdout, result.stdout
     script = house / 'madeup/madeup_v2_twice.py'
     script.write_text(TWO.replace("print('春江')", "print('往事')"), encoding='utf-8')
@@ -181,6 +185,9 @@ def test_a_new_ladder_has_practice_files_and_a_judge(house):
     assert 'madeup/my_v2.py' in written and '1 处' in written
     judged = run_pytest(house, 'tests', '--rung', 'madeup/2', '--mine', 'madeup/my_v2.py')
     assert judged.returncode == 1 and '没有打印两遍。' in judged.stdout, judged.stdout + judged.stderr
+    (house / 'madeup/my_v2.py').write_text(TWO.replace('main', 'start'), encoding='utf-8')
+    judged = run_pytest(house, 'tests', '--rung', 'madeup/2', '--mine', 'madeup/my_v2.py')
+    assert judged.returncode == 1 and '没有 main' in judged.stdout, judged.stdout + judged.stderr
     (house / 'madeup/my_v2.py').write_text(TWO, encoding='utf-8')
     judged = run_pytest(house, 'tests', '--rung', 'madeup/2', '--mine', 'madeup/my_v2.py')
     assert judged.returncode == 0 and '不成立 0 项' in judged.stdout, judged.stdout + judged.stderr

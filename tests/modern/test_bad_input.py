@@ -12,7 +12,7 @@ from kit.scripts import install, load, losses, run, start
 from tests.modern.models import ALL, LADDER, POEMS, TUNES
 from tests.root.test_bad_input import IMPOSSIBLE, POSIX, assert_clear, wait_for
 
-V13, V20 = LADDER['v13'], LADDER['v20']
+V13, V20, V21 = LADDER['v13'], LADDER['v20'], LADDER['v21']
 TEXT = ''.join(POEMS)
 SMALL = ['--batch_size', 8, '--block_size', 24, '--n_embd', 24, '--n_head', 6, '--n_layer', 1, '--max_iters', 8,
          '--eval_interval', 4, '--eval_iters', 2, '--max_new_tokens', 20]
@@ -20,7 +20,7 @@ WARM = ['--warmup_iters', 2]
 
 
 def options_of(rung):
-    return SMALL + (WARM if rung.reached('v14') else [])
+    return SMALL + (WARM if rung.reached('v14') else []) + (['--precision', 'float32'] if rung.reached('v21') else [])
 
 
 class Told:
@@ -84,8 +84,17 @@ def test_sizes_that_do_not_fit(since, options, word, tell):
 @pytest.mark.parametrize('options, word', IMPOSSIBLE,
                          ids=lambda value: ''.join(map(str, value))[:30])
 def test_impossible_hyperparameters(options, word, tell):
-    """The root's list; a block of that length is a fault here because its mask does not fit into memory."""
+    """The root's list; a block of that length is a fault where its mask does not fit into memory."""
     for rung in (V13, V20):
+        assert_stopped(tell(rung, *options), rung, word)
+
+
+@pytest.mark.parametrize('options, word', [
+    (['--block_size', 10 ** 12], 'GB'), (['--precision', 'float16'], 'float16'), (['--preset', 'gpu9'], 'gpu24'), (['--preset'], 'preset'),
+    (['--compile', 3], '3'), (['--preset', 'gpu8', '--n_head', 5], 'n_head'),
+], ids=str)
+def test_what_v21_can_not_do(options, word, tell):
+    for rung in LADDER.since('v21'):
         assert_stopped(tell(rung, *options), rung, word)
 
 

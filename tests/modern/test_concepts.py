@@ -4,6 +4,8 @@ Each test is marked with its idea in Chinese, and says in Chinese what a failure
 """
 
 import math
+import tempfile
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -31,6 +33,8 @@ from tests.modern.models import (
     POEMS,
     TRAINING,
     TUNES,
+    Killed,
+    Run,
     from_rung,
     reached,
     run_of,
@@ -274,14 +278,15 @@ def test_one_matrix_reads_and_writes(rung, expected):
         raise AssertionError('token_embedding_table.weight 和 lm_head.weight 应是同一个 nn.Parameter，却是两个：' + (
             '只是把数复制了过去（.data、clone、copy_），训练一步之后就各走各的。写 token_embedding_table.weight = lm_head.weight，不带 .data。'
             if copied else '写 self.token_embedding_table.weight = self.lm_head.weight。'))
-    saved = sum(p.numel() for p in build(rung.below).parameters()) - sum(p.numel() for p in model.parameters())
-    assert saved == VOCAB * N_EMBD or not rung.below.reached('v19'), f'参数应比 v19 少 V × n_embd，{VOCAB * N_EMBD} 个，却少了 {saved} 个。'
+    untied = LADDER['v19']
+    saved = sum(p.numel() for p in build(untied).parameters()) - sum(p.numel() for p in model.parameters())
+    assert saved == VOCAB * N_EMBD, f'参数应比 v19 少 V × n_embd，{VOCAB * N_EMBD} 个，却少了 {saved} 个。'
     idx = random_ids(2, BLOCK_SIZE)
     model(idx, idx)[1].backward()
     read, written = torch.zeros(VOCAB).index_fill(0, idx.flatten(), 1).bool(), table.grad.abs().amax(1) > 0
     assert written[~read].all(), '没有读到的字，那一行收不到梯度：lm_head 那一头断开了求导，看看有没有 detach() 或 .data。'
     with torch.no_grad():
-        apart = build(rung.below)
+        apart = build(untied)
         for name, parameter in apart.named_parameters():
             parameter.copy_(dict(model.named_parameters(remove_duplicate=False))[name])
     apart(idx, idx)[1].backward()
@@ -557,6 +562,121 @@ def test_loss_starts_near_ln_vocab(rung):
         f'1,000 个字的词表，还没有训练，损失应接近 ln 1000 ≈ 6.91（每个字一样可能），却是 {loss:.2f}：得分一开始就太大了。\n' + (
             f'合用的矩阵初始值太大，标准差是 {model.lm_head.weight.std():.2g}：那是 nn.Embedding 默认的。要用 nn.Linear 的，'
             '写 token_embedding_table.weight = lm_head.weight，不是反过来。' if tied else root.too_large(model)))
+
+
+# v21: the same numbers, sooner
+
+def kept_for_backward(model, idx):
+    """How many bytes a training pass keeps until backward, beside the model itself; what is kept twice counts once."""
+    kept, own = {}, {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        held.append(tensor)
+        return tensor
+
+    held = []  # so that no address is used twice
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(idx, idx)
+    return sum(kept.values())
+
+
+@pytest.mark.idea('训练时存下来的数随 T 增长，不随 T² 增长')
+@from_rung('v21')
+def test_what_training_keeps_grows_with_the_length_not_with_its_square(rung, expected):
+    """Over equal steps of T, what is kept grows by equal steps where it is a line."""
+    model = build(rung, block_size=192).train()
+    kept = [kept_for_backward(model, random_ids(2, length)) for length in (64, 128, 192)]
+    bend = (kept[2] - kept[1]) / (kept[1] - kept[0]) - 1
+    assert (bend < 0.01) == expected, (
+        f'一批 2 首，T 是 64、128、192 时，算到损失为止存下来等着求导的数有 {"、".join(f"{n:,}" for n in kept)} 字节：T 每多 64，应多出一样多，'
+        f'后一次却比前一次多出 {bend:.0%}。T × T 的得分或者掩码还整张存着：注意力用 F.scaled_dot_product_attention，is_causal=True，不要自己给掩码。'
+        if expected else '训练时存下来的数已经不随 T² 增长：那是 v21 的内容。')
+
+
+@pytest.mark.idea('用 float32，损失和 v20 的一样')
+@pytest.mark.parametrize('rung', LADDER.since('v21'))
+def test_in_float32_the_losses_are_those_of_v20(rung):
+    """All losses of a short run of main: the same characters, the same weights, the same steps."""
+    mine, right = run_of(rung), run_of(LADDER['v20'])
+    assert not any(on for _, on in mine.autocast), "precision 是 'float32' 时，训练仍在 autocast 里：enabled 要随 precision 而定。"
+    assert mine.rows == right.rows, '每一步看的词和 v20 的不同：试速度用掉了随机数，要还回去（torch.random.fork_rng），或者取批变了。'
+    far = max(abs(a - b) for a, b in zip(mine.seen['losses'], right.seen['losses'], strict=True))
+    assert far < 1e-3, f'同样的种子，用 float32，各步的损失应和 v20 的相差不到 1e-3，却差到 {far:.2g}：先改好前面不成立的性质，再看 main 里有没有多走、少走一步。'
+
+
+@pytest.mark.idea('用 bfloat16，训练在 autocast 里，评估和写词不在')
+@from_rung('v21')
+def test_in_bfloat16_only_training_is_cast(rung, expected):
+    run = run_of(rung, precision='bfloat16')
+    cast = {training: {on for trains, on in run.autocast if trains is training} for training in (True, False)}
+    if not expected:
+        assert cast[True] == {False}, '训练已经在 autocast 里：那是 v21 的内容。'
+        return
+    weights = {str(p.dtype) for p in run.seen['models'][-1].parameters()} - {'torch.float32'}
+    assert not weights, f'参数成了 {"、".join(weights)}：参数和优化器仍是 float32，只有训练时的矩阵乘法在 torch.autocast 里换成 bfloat16，不要转换模型。'
+    assert cast[True] == {True}, "precision 是 'bfloat16' 时，训练的 model(x, y) 应放在 with torch.autocast(……, torch.bfloat16) 里，却没有。"
+    assert cast[False] == {False}, '评估或写词也放进了 autocast：它们仍用 float32，不同精度训练出的模型，损失才可比。'
+    far = abs(run.seen['losses'][-1] - run_of(rung).seen['losses'][-1])
+    assert far < 0.05, f'用 bfloat16，最后的训练损失和 float32 的差了 {far:.2g}，应几乎一样：只有精度不同，别的都不变。'
+
+
+# v22: killed, and on it goes
+
+OFTEN = {'eval_interval': 8, 'max_iters': 36}  # an epoch has six batches: a checkpoint falls into the middle of one
+
+
+@cache
+def killed_and_resumed(module, rung, options):
+    """A run that is killed in its step 20, the run after it, and one that is never killed."""
+    with tempfile.TemporaryDirectory() as folder:
+        killed = Run(rung, folder=folder, killed_in=20, **OFTEN)
+        return killed, Run(rung, options=options, folder=folder, **OFTEN), Run(rung, **OFTEN)
+
+
+@pytest.mark.idea('被杀掉，再接着训练，和没有断过的一样')
+@from_rung('v22')
+def test_killed_and_resumed_it_does_what_it_would_have_done(rung, expected):
+    """From the last checkpoint on: the same rates, rows and losses, and each tells what was not kept."""
+    killed, resumed, whole = killed_and_resumed(module_of(rung), rung, ('--resume',) if expected else ())
+    for run in (killed, resumed, whole):
+        if run.error and not isinstance(run.error, Killed):
+            raise AssertionError('接着训练的那一次没有走到最后：运行时加上 --resume，应从 checkpoint_path 那里的文件接着训练。') from run.error
+    assert isinstance(killed.error, Killed) and len(whole.rates) == OFTEN['max_iters']
+    steps = len(resumed.rates)
+    if not expected:
+        assert steps == len(whole.rates), '接着训练，没有从头走：那是 v22 的内容。'
+        return
+    assert steps, '接着训练，一步也没有走：应从存下来的那一步走到 max_iters。'
+    assert steps < len(whole.rates), f'加了 --resume，却从头走了 {steps} 步：应从 checkpoint 里记的那一步走起。'
+    assert steps == 20, (f'每 8 步评估一次，第 20 步被杀，最近的 checkpoint 是第 16 步的，一共 36 步，应再走 20 步，却走了 {steps} 步：'
+                         '每次评估之后都存 checkpoint，step 记的是走到了第几步。')
+    assert resumed.rates == whole.rates[16:], '接着训练，学习率和没有断过的不一样：step 要接着数，get_lr 才接得上。'
+    left = 2  # of the six batches of the third epoch
+    assert resumed.rows[:left] == whole.rows[16:16 + left], (
+        '接着训练，看的词和没有断过的不一样：这一轮里还没有看的各批（batches）也要存下来，不然有的词看两遍，有的一遍也没有。')
+    first = abs(resumed.seen['losses'][0] - whole.seen['losses'][16])
+    assert first < 1e-6, f'接着训练的第一步，同样的词，损失却和没有断过的差了 {first:.2g}：参数没有存对，或者没有装回去。'
+    wrong = [i for i in range(left) if resumed.seen['losses'][i] != whole.seen['losses'][16 + i]]
+    assert not wrong, ('接着训练的第二步，损失就和没有断过的不一样了：优化器为每个参数记的数也要存下来，optimizer.state_dict()，'
+                       '再 load_state_dict() 装回去。')
+    assert resumed.rows == whole.rows[16:], (
+        '这一轮看完，下一轮的次序就和没有断过的不一样了：随机数生成器的状态也要存下来（torch.get_rng_state），在循环之前装回去，'
+        '在它之后、循环之前不能再用随机数。')
+    assert resumed.seen['losses'] == whole.seen['losses'][16:], '接着训练，后来的损失和没有断过的不一样，要一位不差：看看还有什么没有存下来。'
+    assert resumed.seen['evaluated'] == whole.seen['evaluated'][-len(resumed.seen['evaluated']):], '接着训练，评估的损失和没有断过的不一样。'
+
+
+@pytest.mark.idea('没有 checkpoint，就从头开始')
+@pytest.mark.parametrize('rung', LADDER.since('v22'))
+def test_without_a_checkpoint_it_begins_at_the_beginning(rung):
+    with hint('还没有 checkpoint 就加了 --resume：应说一句，从头开始，也许第一次存之前就被杀了。'):
+        run = Run(rung, options=['--resume'], **OFTEN)
+        if run.error:
+            raise run.error
+    assert len(run.rates) == OFTEN['max_iters'], f'还没有 checkpoint，加了 --resume，应从头走 {OFTEN["max_iters"]} 步，却走了 {len(run.rates)} 步。'
 
 
 # The whole, held against an independent implementation of the same architecture.
