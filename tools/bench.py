@@ -39,7 +39,7 @@ from kit.source import constants_of
 ROOT_LADDER = LADDERS['root']
 TUNED, TRACKED, SAMPLER = ROOT_LADDER['v11'], ROOT_LADDER['v12'], ROOT_LADDER['babygpt_sample_with_kvcache']
 WRITER = LADDERS['modern']['babygpt_sample']
-SHAPE = ('batch_size', 'block_size', 'n_embd', 'n_head', 'n_kv_head', 'n_layer', 'dropout')  # what the time of a step hangs on
+SHAPE = ('batch_size', 'block_size', 'n_embd', 'n_hidden', 'n_head', 'n_kv_head', 'n_layer', 'dropout')  # what the time of a step hangs on
 
 
 def shape_of(rung, on_cpu=True, **given):
@@ -100,11 +100,11 @@ def batches(module, shape):
     return lambda: module.get_batch(poems, usual)
 
 
-def training_step(module, shape):
-    """One step of training as the script does it. Return it as a function, and the model."""
-    names = signature(module.BabyGPT).parameters
-    model = module.BabyGPT(**{name: value for name, value in ({'vocab_size': VOCAB_SIZE} | shape).items()
-                              if name in names})
+def training_step(module, shape, name='BabyGPT'):
+    """One step of training the model of that name as the script does it. Return it as a function, and the model."""
+    sizes = {'vocab_size': VOCAB_SIZE} | shape
+    build = getattr(module, name)
+    model = build(**{size: sizes[size] for size in signature(build).parameters if size in sizes})
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     draw = batches(module, shape)
 
@@ -217,7 +217,7 @@ def candidates():
         rung, constants = todo[key]
         torch.manual_seed(0)
         module = load(rung.path, source_of(rung.path, constants))
-        runs[key] = training_step(module, shape_of(rung, **constants))[0]
+        runs[key] = training_step(module, shape_of(rung, **constants), rung.contract['model'])[0]
     seconds = in_turn(runs, rounds=15)
     for key, value in seconds.items():
         ratio = {'ratio': round(value / seconds[bases[key]], 3)} if key in bases else {}

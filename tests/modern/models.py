@@ -1,13 +1,12 @@
 """The rungs of this ladder for the tests: beside those of the root, and in a short run of main."""
 
 import contextlib
-import inspect
 import io
 import random
 import re
 import sys
 import tempfile
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from kit.ladders import LADDERS
 from kit.scripts import load, module_of, script_of
-from tests.root import test_skeleton
+from tests.root import models, test_skeleton
 from tests.root.models import SIZES
 
 LADDER = LADDERS['modern']
@@ -38,20 +37,8 @@ def reached(rung, name):
     return rung.number >= LADDER[name].number
 
 
-class AsRoot:
-    """A rung as the tests of the root see it: it has all that v12 has, but for the positions, which v16 drops."""
-
-    def __init__(self, rung):
-        self.rung = rung
-
-    def __getattr__(self, name):
-        return getattr(self.rung, name)
-
-    def __eq__(self, other):
-        return self.rung is getattr(other, 'rung', other)
-
-    def __hash__(self):
-        return hash(self.rung)
+class AsRoot(models.Guest):
+    """It has all that v12 has, but for the positions, which v16 drops."""
 
     def reached(self, name):
         return name != 'v2' or not reached(self.rung, 'v16')
@@ -59,14 +46,7 @@ class AsRoot:
 
 def shared(test, rungs=LADDER.numbered):
     """A test of the root, of the rungs of this ladder."""
-    @wraps(test)
-    def run(rung, **others):
-        test(AsRoot(rung), **others)
-
-    names = 'rung, expected' if 'expected' in inspect.signature(test).parameters else 'rung'
-    marks = [mark for mark in test.pytestmark if mark.name != 'parametrize' or 'rung' not in mark.args[0]]
-    run.pytestmark = [*marks, pytest.mark.parametrize(names, [(rung, True) if ',' in names else rung for rung in rungs]).mark]
-    return run
+    return models.shared(test, rungs, AsRoot)
 
 
 # A short run of main
@@ -98,13 +78,17 @@ def row_text(x, y):
     return ''.join(chars[i] for i in [x[0], *y] if 0 <= i < len(chars))
 
 
+class Killed(BaseException):
+    """What ends a run in the middle of a step, in this process."""
+
+
 class Run:
     """What main did: `seen` of the root's tests, and of each step the rate, the gradient and what was made of it.
 
-    Gradients are as a hundred times the loss would give, at every fourth step as a thousandth would: AdamW does not mind.
+    It can be given options, a folder to leave its files in, and the number of a step to be killed in. Gradients are as a hundred times the loss would give, at every fourth step as a thousandth would: AdamW does not mind.
     """
 
-    def __init__(self, rung, **constants):
+    def __init__(self, rung, options=(), folder=None, killed_in=None, **constants):
         module, real = load(script_of(rung)), torch.Tensor.backward
         self.error, self.rates, self.raw, self.applied, self.autocast = None, [], [], [], []
 
@@ -113,20 +97,23 @@ class Run:
             self.raw.append(self.gradient())
 
         def step(optimizer, *_):
+            if len(self.rates) == killed_in:
+                raise Killed
             self.rates.append({group['lr'] for group in optimizer.param_groups})
             self.applied.append(self.gradient())
 
         printed = io.StringIO()
-        with (contextlib.ExitStack() as after, tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch,
+        with (contextlib.ExitStack() as after, tempfile.TemporaryDirectory() as own, pytest.MonkeyPatch.context() as patch,
               contextlib.redirect_stdout(printed)):
             after.enter_context(torch.random.fork_rng())
-            path = Path(folder, 'ci.txt')
+            path = Path(folder or own, 'ci.txt')
             path.write_text(''.join(POEMS), encoding='utf-8')
-            for name, value in (CONSTANTS | constants | {'data_path': path, 'model_path': path.with_name('model.pth')}).items():
+            paths = {f'{name}_path': path.with_name(f'{name}.pth') for name in ('model', 'checkpoint')} | {'data_path': path}
+            for name, value in (CONSTANTS | constants | paths).items():
                 if hasattr(module, name):
                     patch.setattr(module, name, value)
             patch.setenv('WANDB_MODE', 'disabled')
-            patch.setattr(sys, 'argv', [str(script_of(rung))])
+            patch.setattr(sys, 'argv', [str(script_of(rung)), *options])
             patch.setattr(torch.Tensor, 'backward', backward)
             after.callback(register_optimizer_step_pre_hook(step).remove)
             request = type('Request', (), {'addfinalizer': staticmethod(after.callback)})
@@ -138,7 +125,7 @@ class Run:
                 return forward(model, *args, **kwargs)
 
             patch.setattr(module.BabyGPT, 'forward', casting)
-            with contextlib.suppress(Exception, SystemExit):  # raised again for each test
+            with contextlib.suppress(Exception, SystemExit, Killed):  # raised again for each test
                 try:
                     module.main()
                 finally:
