@@ -5,9 +5,9 @@
 它找的东西有没有，而不管在哪里。
 为什么行：相邻的点有关系，远处的点关系小，这一点 v3 要从数据里学，这里一开始就写进了模型。训练和数据一个字也没有改。
 
-你会看到：参数不到 v3 的十分之一，验证集上不输给它；往右移一格，答对的比 v3 多得多，但仍比不移时少。
+你会看到：参数不到 v3 的十分之一，验证集上和它差不多；往右移一格，答对的比 v3 多得多，但仍比不移时少。
 
-运行（约十秒，不用 GPU）：python prelude/prelude_v4_cnn.py
+运行（几秒，不用 GPU）：python prelude/prelude_v4_cnn.py
 画成图：python prelude/prelude_v4_cnn.py --plot digits.png
 用 MNIST：python prelude/prelude_v4_cnn.py --mnist 放着四个文件的文件夹
 和上一级对照：git diff --no-index prelude/prelude_v3_mlp.py prelude/prelude_v4_cnn.py
@@ -28,8 +28,8 @@ from torch.nn import functional as F
 n_channels = 12  # 用多少个小窗口
 batch_size = 32  # 每一步看多少幅图
 learning_rate = 0.3  # 每一步走多大
-max_iters = 2000  # 一共训练多少步
-eval_interval = 200  # 每隔多少步评估一次
+max_iters = 1000  # 一共训练多少步
+eval_interval = 100  # 每隔多少步评估一次
 eval_size = 2000  # 评估时最多看多少幅图
 train_ratio = 0.8  # 前面多大比例的图用来训练，其余用来验证
 seed = 1337  # 随机种子：种子相同，结果相同

@@ -65,10 +65,10 @@ class Value:
         """求它对图里每个数的导数，放进 grad。叶子（不是算出来的数）的 grad 累加在原来的上面，由训练循环清零。"""
         nodes = topological_order(self)
         for node in nodes:
-            node.grad = 0.0 if node.parents else node.grad
+            node.grad = 0.0 if node.grad_fn else node.grad
         self.grad += 1.0
         for node in nodes:
-            if node.parents:
+            if node.grad_fn:
                 for parent, grad in zip(node.parents, node.grad_fn(node.grad)):
                     parent.grad += grad
 

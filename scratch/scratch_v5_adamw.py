@@ -43,7 +43,7 @@ class Tensor:
     recording = True  # 在 no_grad() 里是 False
 
     def __init__(self, data, parents=(), grad_fn=None):
-        self.data = np.asarray(data, float) if parents else np.array(data, float)  # 从外面来的就抄一份，不怕外面再改
+        self.data = np.asarray(data, np.float64) if parents else np.array(data, np.float64)  # 从外面来的就抄一份，不怕外面再改
         self.parents, self.grad_fn = (parents, grad_fn) if self.recording else ((), None)
         self.grad = None  # 损失对它的导数，形状和它一样
         for tensor in (self, *parents):
@@ -124,7 +124,7 @@ class Tensor:
         shape = self.shape
 
         def grad_fn(grad):
-            whole = np.zeros(shape)
+            whole = np.zeros(shape, grad.dtype)
             np.add.at(whole, index, grad)  # 同一个数可能取出了几次，都要加上
             return (whole,)
 
@@ -155,10 +155,10 @@ class Tensor:
             raise RuntimeError(f'backward() 要从一个数开始，这里的形状是 {self.shape}：先用 sum() 或 mean() 变成一个数。')
         nodes = topological_order(self)
         for node in nodes:
-            node.grad = None if node.parents else node.grad
-        self.add_grad(np.ones(self.shape))
+            node.grad = None if node.grad_fn else node.grad
+        self.add_grad(np.ones_like(self.data))
         for node in nodes:
-            if node.parents:
+            if node.grad_fn:
                 for parent, grad in zip(node.parents, node.grad_fn(node.grad)):
                     parent.add_grad(grad)
 
@@ -243,7 +243,7 @@ class Module:
         parameters = dict(self.named_parameters())
         if parameters.keys() != state.keys():
             raise ValueError(f'参数的名字对不上，只有一边有的：{" ".join(sorted(parameters.keys() ^ state.keys()))}')
-        arrays = {name: np.asarray(state[name]).astype(float) for name in parameters}
+        arrays = {name: np.asarray(state[name]).astype(p.data.dtype) for name, p in parameters.items()}
         for name, p in parameters.items():
             if arrays[name].shape != p.shape:
                 raise ValueError(f'{name} 的形状应是 {p.shape}，给的却是 {arrays[name].shape}')

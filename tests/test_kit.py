@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
+from kit import warm
 from kit.files import ROOT, read
 from kit.ladders import RUNGS
-from kit.scripts import clean_environment
+from kit.scripts import clean_environment, run
 from kit.source import significant
 
 TABLE = re.findall(r'^\| `(\w+)` \| (.+) \|$', read('kit/README.md'), flags=re.MULTILINE)
@@ -50,6 +51,43 @@ def test_commands_and_tests_do_not_import_each_other():
         for path in (ROOT / folder).rglob('*.py'):
             used = {dotted.split('.')[0] for dotted in imported(path)} & names
             assert not used, (path, used)
+
+
+# Scripts that run warm
+
+ASKED = """
+import atexit, os, random, sys, neighbour
+if not sys.argv[1:]:
+    while True:
+        pass
+atexit.register(print, 'at the end')
+print(__name__, __file__, sys.argv, os.getcwd(), neighbour.__file__, sorted(os.environ), sys.stdin.read(), flush=True)
+sys.exit(eval(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(not warm.POSSIBLE, reason='needs fork')
+def test_a_warm_script_does_what_a_fresh_one_does(tmp_path):
+    (tmp_path / 'neighbour.py').touch()
+    (tmp_path / 'asked.py').write_text(ASKED, encoding='utf-8')
+    for code in ('0', '3', '"没有"', 'os.kill(os.getpid(), 9)', 'os._exit(4)'):
+        fresh, again = (run(tmp_path / 'asked.py', code, text='春\n', env=clean_environment(COLOR='red'), fresh=fresh)
+                        for fresh in (True, False))
+        assert (fresh.returncode, fresh.stdout, fresh.stderr) == (again.returncode, again.stdout, again.stderr)
+        assert 'COLOR' in fresh.stdout and '春' in fresh.stdout
+    failed = run(tmp_path / 'asked.py', '1 / 0')
+    assert failed.returncode == 1 and failed.stderr.startswith('Traceback') and failed.stderr.endswith('division by zero\n')
+
+
+@pytest.mark.skipif(not warm.POSSIBLE, reason='needs fork')
+def test_a_warm_script_that_does_not_end_is_stopped_and_draws_are_its_own(tmp_path):
+    (tmp_path / 'neighbour.py').touch()
+    (tmp_path / 'asked.py').write_text(ASKED, encoding='utf-8')
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(tmp_path / 'asked.py', timeout=0.5)
+    (tmp_path / 'draws.py').write_text('import random, numpy; print(random.random(), numpy.random.rand())', encoding='utf-8')
+    first, second = (run(tmp_path / 'draws.py').stdout.split() for _ in range(2))
+    assert first[0] != second[0] and first[1] != second[1]
 
 
 # A made-up ladder of two rungs

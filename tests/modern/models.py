@@ -78,13 +78,17 @@ def row_text(x, y):
     return ''.join(chars[i] for i in [x[0], *y] if 0 <= i < len(chars))
 
 
+class Killed(BaseException):
+    """What ends a run in the middle of a step, in this process."""
+
+
 class Run:
     """What main did: `seen` of the root's tests, and of each step the rate, the gradient and what was made of it.
 
-    Gradients are as a hundred times the loss would give, at every fourth step as a thousandth would: AdamW does not mind.
+    It can be given options, a folder to leave its files in, and the number of a step to be killed in. Gradients are as a hundred times the loss would give, at every fourth step as a thousandth would: AdamW does not mind.
     """
 
-    def __init__(self, rung, **constants):
+    def __init__(self, rung, options=(), folder=None, killed_in=None, **constants):
         module, real = load(script_of(rung)), torch.Tensor.backward
         self.error, self.rates, self.raw, self.applied, self.autocast = None, [], [], [], []
 
@@ -93,20 +97,23 @@ class Run:
             self.raw.append(self.gradient())
 
         def step(optimizer, *_):
+            if len(self.rates) == killed_in:
+                raise Killed
             self.rates.append({group['lr'] for group in optimizer.param_groups})
             self.applied.append(self.gradient())
 
         printed = io.StringIO()
-        with (contextlib.ExitStack() as after, tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch,
+        with (contextlib.ExitStack() as after, tempfile.TemporaryDirectory() as own, pytest.MonkeyPatch.context() as patch,
               contextlib.redirect_stdout(printed)):
             after.enter_context(torch.random.fork_rng())
-            path = Path(folder, 'ci.txt')
+            path = Path(folder or own, 'ci.txt')
             path.write_text(''.join(POEMS), encoding='utf-8')
-            for name, value in (CONSTANTS | constants | {'data_path': path, 'model_path': path.with_name('model.pth')}).items():
+            paths = {f'{name}_path': path.with_name(f'{name}.pth') for name in ('model', 'checkpoint')} | {'data_path': path}
+            for name, value in (CONSTANTS | constants | paths).items():
                 if hasattr(module, name):
                     patch.setattr(module, name, value)
             patch.setenv('WANDB_MODE', 'disabled')
-            patch.setattr(sys, 'argv', [str(script_of(rung))])
+            patch.setattr(sys, 'argv', [str(script_of(rung)), *options])
             patch.setattr(torch.Tensor, 'backward', backward)
             after.callback(register_optimizer_step_pre_hook(step).remove)
             request = type('Request', (), {'addfinalizer': staticmethod(after.callback)})
@@ -118,7 +125,7 @@ class Run:
                 return forward(model, *args, **kwargs)
 
             patch.setattr(module.BabyGPT, 'forward', casting)
-            with contextlib.suppress(Exception, SystemExit):  # raised again for each test
+            with contextlib.suppress(Exception, SystemExit, Killed):  # raised again for each test
                 try:
                     module.main()
                 finally:

@@ -4,6 +4,8 @@ Each test is marked with its idea in Chinese, and says in Chinese what a failure
 """
 
 import math
+import tempfile
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -31,6 +33,8 @@ from tests.modern.models import (
     POEMS,
     TRAINING,
     TUNES,
+    Killed,
+    Run,
     from_rung,
     reached,
     run_of,
@@ -617,6 +621,62 @@ def test_in_bfloat16_only_training_is_cast(rung, expected):
     assert cast[False] == {False}, '评估或写词也放进了 autocast：它们仍用 float32，不同精度训练出的模型，损失才可比。'
     far = abs(run.seen['losses'][-1] - run_of(rung).seen['losses'][-1])
     assert far < 0.05, f'用 bfloat16，最后的训练损失和 float32 的差了 {far:.2g}，应几乎一样：只有精度不同，别的都不变。'
+
+
+# v22: killed, and on it goes
+
+OFTEN = {'eval_interval': 8, 'max_iters': 36}  # an epoch has six batches: a checkpoint falls into the middle of one
+
+
+@cache
+def killed_and_resumed(module, rung, options):
+    """A run that is killed in its step 20, the run after it, and one that is never killed."""
+    with tempfile.TemporaryDirectory() as folder:
+        killed = Run(rung, folder=folder, killed_in=20, **OFTEN)
+        return killed, Run(rung, options=options, folder=folder, **OFTEN), Run(rung, **OFTEN)
+
+
+@pytest.mark.idea('被杀掉，再接着训练，和没有断过的一样')
+@from_rung('v22')
+def test_killed_and_resumed_it_does_what_it_would_have_done(rung, expected):
+    """From the last checkpoint on: the same rates, rows and losses, and each tells what was not kept."""
+    killed, resumed, whole = killed_and_resumed(module_of(rung), rung, ('--resume',) if expected else ())
+    for run in (killed, resumed, whole):
+        if run.error and not isinstance(run.error, Killed):
+            raise AssertionError('接着训练的那一次没有走到最后：运行时加上 --resume，应从 checkpoint_path 那里的文件接着训练。') from run.error
+    assert isinstance(killed.error, Killed) and len(whole.rates) == OFTEN['max_iters']
+    steps = len(resumed.rates)
+    if not expected:
+        assert steps == len(whole.rates), '接着训练，没有从头走：那是 v22 的内容。'
+        return
+    assert steps, '接着训练，一步也没有走：应从存下来的那一步走到 max_iters。'
+    assert steps < len(whole.rates), f'加了 --resume，却从头走了 {steps} 步：应从 checkpoint 里记的那一步走起。'
+    assert steps == 20, (f'每 8 步评估一次，第 20 步被杀，最近的 checkpoint 是第 16 步的，一共 36 步，应再走 20 步，却走了 {steps} 步：'
+                         '每次评估之后都存 checkpoint，step 记的是走到了第几步。')
+    assert resumed.rates == whole.rates[16:], '接着训练，学习率和没有断过的不一样：step 要接着数，get_lr 才接得上。'
+    left = 2  # of the six batches of the third epoch
+    assert resumed.rows[:left] == whole.rows[16:16 + left], (
+        '接着训练，看的词和没有断过的不一样：这一轮里还没有看的各批（batches）也要存下来，不然有的词看两遍，有的一遍也没有。')
+    first = abs(resumed.seen['losses'][0] - whole.seen['losses'][16])
+    assert first < 1e-6, f'接着训练的第一步，同样的词，损失却和没有断过的差了 {first:.2g}：参数没有存对，或者没有装回去。'
+    wrong = [i for i in range(left) if resumed.seen['losses'][i] != whole.seen['losses'][16 + i]]
+    assert not wrong, ('接着训练的第二步，损失就和没有断过的不一样了：优化器为每个参数记的数也要存下来，optimizer.state_dict()，'
+                       '再 load_state_dict() 装回去。')
+    assert resumed.rows == whole.rows[16:], (
+        '这一轮看完，下一轮的次序就和没有断过的不一样了：随机数生成器的状态也要存下来（torch.get_rng_state），在循环之前装回去，'
+        '在它之后、循环之前不能再用随机数。')
+    assert resumed.seen['losses'] == whole.seen['losses'][16:], '接着训练，后来的损失和没有断过的不一样，要一位不差：看看还有什么没有存下来。'
+    assert resumed.seen['evaluated'] == whole.seen['evaluated'][-len(resumed.seen['evaluated']):], '接着训练，评估的损失和没有断过的不一样。'
+
+
+@pytest.mark.idea('没有 checkpoint，就从头开始')
+@pytest.mark.parametrize('rung', LADDER.since('v22'))
+def test_without_a_checkpoint_it_begins_at_the_beginning(rung):
+    with hint('还没有 checkpoint 就加了 --resume：应说一句，从头开始，也许第一次存之前就被杀了。'):
+        run = Run(rung, options=['--resume'], **OFTEN)
+        if run.error:
+            raise run.error
+    assert len(run.rates) == OFTEN['max_iters'], f'还没有 checkpoint，加了 --resume，应从头走 {OFTEN["max_iters"]} 步，却走了 {len(run.rates)} 步。'
 
 
 # The whole, held against an independent implementation of the same architecture.

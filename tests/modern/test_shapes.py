@@ -42,7 +42,7 @@ def trace_main(module, tracer, monkeypatch, tmp_path):
     module.data_path = tmp_path / 'ci.txt'
     module.data_path.write_text(''.join(SHORT + LONG), encoding='utf-8')
     small = SIZES | {'batch_size': B, 'max_iters': 2, 'warmup_iters': 1, 'eval_interval': 2, 'eval_iters': 1, 'max_new_tokens': 1,
-                     'prompts': [CHARS[:T]], 'precision': 'float32', 'model_path': tmp_path / 'model.pth'}
+                     'prompts': [CHARS[:T]], 'precision': 'float32', 'model_path': tmp_path / 'model.pth', 'checkpoint_path': tmp_path / 'checkpoint.pth'}
     for name, value in small.items():
         if hasattr(module, name):
             monkeypatch.setattr(module, name, value)
