@@ -66,6 +66,8 @@ def test_the_boundary_is_printed_and_drawn_between_yes_and_no(outputs):
     rows = {mark: [i for i, row in enumerate(drawing) for each in row if each == mark] for mark in '.+*'}
     assert len(drawing) == 20 and len(rows['*']) > 50
     assert np.mean(rows['+']) < np.mean(rows['*']) < np.mean(rows['.'])
+    (_, left), *_, (_, right) = sorted((column, i) for i, row in enumerate(drawing) for column, mark in enumerate(row) if mark == '*')
+    assert right - left > 8  # it falls from left to right
 
 
 @DIGITS
