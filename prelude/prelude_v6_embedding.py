@@ -5,7 +5,7 @@ v5 把其余几千个 0 也都乘了一遍。直接取那一行，得到的数�
 从此 V 只出现在表的行数里，往后的各层只和 n_embd 打交道；v1 到今天的大模型，第一层都是这样一张表。
 这些数也是学来的：用法相近的字，朝同样的方向改，就走到一处去了。
 
-你会看到：损失和 v5 差不多，每秒读的字更多；「春」「酒」「江」的近邻多是季节、吃喝、山水一类的字。
+你会看到：损失和 v5 差不多，每秒读的字更多；「春」走到了「秋」的近处，「江」走到了「溪」「桥」「淮」的近处。
 
 运行（不到一分钟）：python prelude/prelude_v6_embedding.py
 画成图：python prelude/prelude_v6_embedding.py --plot gradient.png
@@ -206,7 +206,8 @@ def neighbours(table, i, k):
     """table (V, n_embd) 里和第 i 行夹角最小的 k 个其他行的编号，近的在前。"""
     directions = F.normalize(table, dim=-1)  # (V, n_embd)
     cosines = directions @ directions[i]  # (V,)
-    return cosines.topk(k + 1).indices[1:].tolist()  # 最近的是它自己
+    cosines[i] = -1  # 不算它自己
+    return cosines.topk(k).indices.tolist()
 
 
 def parse_args():
@@ -267,8 +268,9 @@ def main():
     if args.plot:
         plot(args.plot, norms)
 
-    table = model.token_embedding_table.weight.detach()  # (V, n_embd)
-    print('\n向量方向最接近的字')
+    often = torch.bincount(train_data, minlength=tokenizer.vocab_size) >= 200  # 少见的字学得太少，方向还说明不了什么
+    table = model.token_embedding_table.weight.detach() * often[:, None]  # (V, n_embd)
+    print('\n训练集里出现 200 次以上的字，向量方向最接近的')
     for char in examples:
         [i] = tokenizer.encode(char)
         print(f'{char}  {" ".join(tokenizer.decode(neighbours(table, i, 8)))}')

@@ -88,7 +88,7 @@ class Run:
     It can be given options, a folder to leave its files in, and the number of a step to be killed in. Gradients are as a hundred times the loss would give, at every fourth step as a thousandth would: AdamW does not mind.
     """
 
-    def __init__(self, rung, options=(), folder=None, killed_in=None, **constants):
+    def __init__(self, rung, options=(), folder=None, killed_in=None, poems=POEMS, **constants):
         module, real = load(script_of(rung)), torch.Tensor.backward
         self.error, self.rates, self.raw, self.applied, self.autocast = None, [], [], [], []
 
@@ -107,7 +107,7 @@ class Run:
               contextlib.redirect_stdout(printed)):
             after.enter_context(torch.random.fork_rng())
             path = Path(folder or own, 'ci.txt')
-            path.write_text(''.join(POEMS), encoding='utf-8')
+            path.write_text(''.join(poems), encoding='utf-8')
             paths = {f'{name}_path': path.with_name(f'{name}.pth') for name in ('model', 'checkpoint')} | {'data_path': path}
             for name, value in (CONSTANTS | constants | paths).items():
                 if hasattr(module, name):

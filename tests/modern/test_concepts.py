@@ -3,10 +3,14 @@
 Each test is marked with its idea in Chinese, and says in Chinese what a failure means: the judge shows it to a learner.
 """
 
+import contextlib
 import math
+import os
+import pickle
 import tempfile
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +28,7 @@ from tests.modern.diagnosis import (
     schedule,
     schedule_mistakes,
 )
+from tests.modern.forked import environment_of, free_port
 from tests.modern.models import (
     ALL,
     CONSTANTS,
@@ -677,6 +682,70 @@ def test_without_a_checkpoint_it_begins_at_the_beginning(rung):
         if run.error:
             raise run.error
     assert len(run.rates) == OFTEN['max_iters'], f'还没有 checkpoint，加了 --resume，应从头走 {OFTEN["max_iters"]} 步，却走了 {len(run.rates)} 步。'
+
+
+# v23: several processes, one model
+
+SHARED = {'max_iters': 6, 'warmup_iters': 2, 'eval_interval': 6}
+ODD = POEMS[:37]  # 33 to train on: 16, 16 and 1
+
+
+def member(rung, folder, rank, number, port, batch_size):
+    """Fork off a process of a run; what it did is left in a file."""
+    file = Path(folder, f'{batch_size} {rank}')
+    process = os.fork()
+    if not process:
+        with contextlib.suppress(BaseException):
+            os.environ |= environment_of(rank, number, port) if number > 1 else {}
+            own = Path(folder, f'{number} {rank}')
+            own.mkdir()
+            done = Run(rung, folder=own, poems=ODD, batch_size=batch_size, **SHARED)
+            error = done.error and f'{type(done.error).__name__}: {done.error}'
+            file.write_bytes(pickle.dumps((error, done.rows, done.raw, done.printed)))
+        os._exit(0)
+    return process, file
+
+
+@cache
+def two_and_one(module, rung):
+    """[(error, rows, gradients, printed)] of two processes with batches of 8, and of one with batches of 16."""
+    with tempfile.TemporaryDirectory() as folder:
+        port, found = free_port(), []
+        members = [member(rung, folder, 0, 2, port, 8), member(rung, folder, 1, 2, port, 8), member(rung, folder, 0, 1, port, 16)]
+        for process, file in members:
+            os.waitpid(process, 0)
+            found.append(pickle.loads(file.read_bytes()) if file.exists() else ('一个进程没有走到最后', [], [], ''))
+        return found
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='processes are forked off')
+@pytest.mark.idea('两个进程各看 8 首，走的是一个进程看 16 首的每一步')
+@from_rung('v23')
+def test_two_processes_take_the_steps_of_one(rung, expected):
+    """Of each step: the rows of both, the gradients of both, and those of one process with twice the batch."""
+    (*_, rows, gradients, printed), (other_error, other_rows, other_gradients, other_printed), (error, alone, right, _) = two_and_one(module_of(rung), rung)
+    if not expected:
+        assert rows == other_rows, '两个进程看的词不同：那是 v23 的内容。'
+        return
+    first_error = two_and_one(module_of(rung), rung)[0][0]
+    assert not error, f'不用 torchrun，应是一个进程，从头走到尾，却出了错：{error}'
+    assert not first_error and not other_error, (f'两个进程一起训练，没有走到最后：{first_error or other_error}。一轮的最后一批只有 1 首，'
+                                                 '第二个进程一首也没有，也要跟着算、跟着通信，不然就停在那里。')
+    for step, (one, two, both) in enumerate(zip(rows, other_rows, alone, strict=True)):
+        together = sorted(one + two)
+        if len(both) > 1:
+            assert sorted(one) != sorted(two), f'第 {step + 1} 步，两个进程看的是同样的词，各算了一遍：每个进程只取自己的那一份，rows[rank::n_processes]。'
+            assert together == sorted(both), (
+                f'第 {step + 1} 步，两个进程合起来看的词，和一个进程看 16 首时的不同：一轮的批按 batch_size 乘进程数来排，次序由第 0 个进程定，'
+                '每一行恰好在一个进程里。')
+    apart = [step for step, (mine, theirs) in enumerate(zip(gradients, other_gradients, strict=True)) if not torch.allclose(mine, theirs, rtol=1e-3, atol=1e-5)]
+    assert not apart, f'第 {apart[0] + 1} 步，两个进程的梯度不一样，模型就各走各的了：训练时要用 DistributedDataParallel 包起来的模型来算，它在 backward 时把梯度合起来。'
+    wrong = [step for step, (mine, theirs) in enumerate(zip(gradients, right, strict=True))
+             if not torch.allclose(mine, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())]
+    times = (gradients[wrong[0]].norm() / right[wrong[0]].norm()).item() if wrong else 1
+    assert not wrong, (f'第 {wrong[0] + 1} 步，梯度和一个进程看 16 首时的不同（长度是 {times:.2f} 倍）：各进程的字数不同，DDP 把各进程的梯度直接平均，要的是每个字的平均。'
+                       '损失先乘上自己的字数 × 进程数 ÷ 总的字数，再 backward；一首也没有分到的进程，字数是 0。')
+    assert '验证损失' in printed and '验证损失' not in other_printed, '打印、评估、保存只由第 0 个进程做，另一个进程也打印了损失。'
 
 
 # The whole, held against an independent implementation of the same architecture.

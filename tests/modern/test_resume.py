@@ -10,36 +10,13 @@ import pytest
 import torch
 
 from kit.scripts import install, load, losses, run
+from tests.modern.forked import lived
 from tests.modern.models import LADDER, POEMS
 from tests.modern.test_bad_input import options_of
 from tests.root.test_bad_input import POSIX, assert_clear
 
 V22 = LADDER['v22']
-SINCE = pytest.mark.parametrize('rung', LADDER.since('v22'))
 OPTIONS = [*options_of(V22), '--max_iters', 16, '--dropout', 0.1]
-
-
-class Life:
-    """A run in a process of its own, forked off this one: how it ended, and what it printed. `dies(module)` arranges its end."""
-
-    def __init__(self, path, *options, dies=lambda module: None):
-        out = path.with_name('out.txt')
-        self.process = os.fork()
-        if not self.process:
-            sys.stdout = sys.stderr = out.open('w', buffering=1, encoding='utf-8')
-            os.environ['WANDB_MODE'], sys.argv = 'disabled', [path.name, *map(str, options)]
-            status = 1
-            try:
-                module = load(path)
-                dies(module)
-                module.main()
-                status = 0
-            except SystemExit as error:
-                print(error.code)
-            finally:
-                os._exit(status)
-        self.status = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
-        self.printed = out.read_text(encoding='utf-8')
 
 
 def die(*_, **__):
@@ -74,7 +51,7 @@ MOMENTS = {  # every evaluation draws two batches of the training part and one o
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     path = install(V22.path, tmp_path_factory.mktemp('whole'), corpus=''.join(POEMS))
-    life = Life(path, *OPTIONS)
+    life = lived(path, *OPTIONS)
     assert life.status == 0, life.printed
     return life, torch.load(path.with_name('model.pth'), weights_only=True)['model']
 
@@ -83,9 +60,9 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize('moment', MOMENTS)
 def test_killed_and_started_again_it_ends_the_same(moment, whole, tmp_path):
     path = install(V22.path, tmp_path, corpus=''.join(POEMS))
-    first = Life(path, *OPTIONS, dies=MOMENTS[moment])
+    first = lived(path, *OPTIONS, dies=MOMENTS[moment])
     assert first.status == -signal.SIGKILL, first.printed
-    second = Life(path, *(OPTIONS if 'before the first' in moment else []), '--resume')  # it knows its options
+    second = lived(path, *(OPTIONS if 'before the first' in moment else []), '--resume')  # it knows its options
     assert second.status == 0, second.printed
     never, model = whole
     told = {step: rest for step, *rest in [*losses(first.printed), *losses(second.printed)]}
@@ -99,17 +76,17 @@ def test_killed_and_started_again_it_ends_the_same(moment, whole, tmp_path):
 @POSIX
 def test_what_a_resumed_run_may_change_and_what_not(tmp_path):
     path = install(V22.path, tmp_path, corpus=''.join(POEMS))
-    assert Life(path, *OPTIONS, '--max_iters', 4).status == 0
+    assert lived(path, *OPTIONS, '--max_iters', 4).status == 0
     kept = path.with_name('checkpoint.pth').read_bytes()
     for option, value in (('n_embd', 48), ('n_layer', 2), ('n_head', 12), ('n_kv_head', 1), ('block_size', 25), ('train_ratio', 0.8), ('seed', 3)):
-        refused = Life(path, '--resume', f'--{option}', value)
+        refused = lived(path, '--resume', f'--{option}', value)
         assert refused.status == 1 and f'--{option} {value}' in refused.printed and '接不上' in refused.printed, refused.printed
     other = tmp_path / 'other.txt'
     other.write_text(''.join(POEMS).replace('春', '秋'), encoding='utf-8')
-    refused = Life(path, '--resume', '--data', other)
+    refused = lived(path, '--resume', '--data', other)
     assert refused.status == 1 and 'other.txt' in refused.printed and 'Traceback' not in refused.printed
     assert path.with_name('checkpoint.pth').read_bytes() == kept
-    longer = Life(path, '--resume', '--max_iters', 8, '--data', tmp_path / 'ci.txt')
+    longer = lived(path, '--resume', '--max_iters', 8, '--data', tmp_path / 'ci.txt')
     assert [step for step, *_ in losses(longer.printed)] == [8], longer.printed
 
 
@@ -130,9 +107,9 @@ def test_what_is_no_checkpoint_is_refused(content, tmp_path, monkeypatch):
 @POSIX
 def test_a_fresh_run_keeps_what_the_last_one_left(tmp_path):
     path = install(V22.path, tmp_path, corpus=''.join(POEMS))
-    assert Life(path, *OPTIONS, '--max_iters', 4).status == 0
+    assert lived(path, *OPTIONS, '--max_iters', 4).status == 0
     before = {name: path.with_name(f'{name}.pth').read_bytes() for name in ('model', 'checkpoint')}
-    assert Life(path, *OPTIONS, '--max_iters', 4, '--seed', 2, dies=MOMENTS['before the first checkpoint']).status < 0
+    assert lived(path, *OPTIONS, '--max_iters', 4, '--seed', 2, dies=MOMENTS['before the first checkpoint']).status < 0
     for name, content in before.items():
         assert path.with_name(f'{name}.prev.pth').read_bytes() == content and not path.with_name(f'{name}.pth').exists()
 

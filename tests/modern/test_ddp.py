@@ -1,0 +1,83 @@
+"""Several processes train one model: what a user sees of it."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from kit.scripts import install, losses
+from tests.modern.forked import lived, team
+from tests.modern.models import LADDER, POEMS
+from tests.modern.test_bad_input import options_of
+from tests.modern.test_resume import at_call
+from tests.root.test_bad_input import POSIX
+
+V23 = LADDER['v23']
+pytestmark = POSIX
+# 33 poems to train on: the last batch of an epoch has one, and the second process none
+CORPUS = ''.join(POEMS[:37])
+EACH, BOTH = ([*options_of(V23), '--max_iters', 8, '--batch_size', size] for size in (8, 16))
+
+
+def weights_of(path):
+    return torch.load(path.with_name('checkpoint.pth'), weights_only=True)['model']
+
+
+def near(mine, theirs):
+    return all(torch.allclose(value, theirs[name], atol=1e-4) for name, value in mine.items())
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+    """One process, twice the batch."""
+    path = install(V23.path, tmp_path_factory.mktemp('alone'), corpus=CORPUS)
+    life = lived(path, *BOTH)
+    assert life.status == 0, life.printed
+    return losses(life.printed), weights_of(path)
+
+
+def test_two_processes_give_the_losses_of_one_and_only_the_first_speaks(alone, tmp_path):
+    path = install(V23.path, tmp_path, corpus=CORPUS)
+    first, second = team(path, 2, *EACH)
+    assert (first.status, second.status) == (0, 0), first.printed + second.printed
+    assert second.printed == '' and '2 个进程' in first.printed
+    assert [step for step, *_ in losses(first.printed)] == [step for step, *_ in alone[0]]
+    for mine, theirs in zip(losses(first.printed), alone[0], strict=True):
+        assert mine == pytest.approx(theirs, abs=1.1e-4)
+    assert near(weights_of(path), alone[1])
+
+
+@pytest.mark.parametrize('dead', [0, 1])
+def test_a_process_that_dies_ends_the_run_and_any_number_goes_on(dead, alone, tmp_path):
+    """The one that is left says so; what was kept is whole, and one process with their batch ends as it would have."""
+    path = install(V23.path, tmp_path, corpus=CORPUS)
+    lives = team(path, 2, *EACH, dies_at=dead, dies=lambda module: at_call(torch.optim.AdamW, 'step', 7))
+    left = lives[1 - dead]
+    assert lives[dead].status == -signal.SIGKILL and left.status == 1
+    assert f'第 {1 - dead} 个进程停了' in left.printed and '--resume' in left.printed and 'Traceback' not in left.printed
+    assert torch.load(path.with_name('checkpoint.pth'), weights_only=True)['step'] == 4
+    on = lived(path, '--resume', '--batch_size', 16)
+    assert on.status == 0 and [step for step, *_ in losses(on.printed)] == [8], on.printed
+    assert near(weights_of(path), alone[1])
+
+
+def test_ctrl_c_stops_all_in_the_same_step(tmp_path):
+    """It comes to the second only, and twice, as torchrun hands it on."""
+    path = install(V23.path, tmp_path, corpus=CORPUS)
+
+    def interrupt(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return 1e-3
+
+    first, second = team(path, 2, *EACH, '--max_iters', 1000, '--eval_interval', 500, dies_at=1,
+                         dies=lambda module: at_call(module, 'get_lr', 3, interrupt))
+    assert (first.status, second.status) == (0, 0), first.printed + second.printed
+    assert 'Ctrl-C' in first.printed and [step for step, *_ in losses(first.printed)] == [0, 3]
+
+
+def test_a_fault_is_told_once(tmp_path):
+    path = install(V23.path, tmp_path, corpus=CORPUS)
+    first, second = team(path, 2, '--n_layer', 0)
+    assert first.status and second.status and 'n_layer' in first.printed and second.printed.strip() in ('', '2')
