@@ -34,7 +34,7 @@ def test_it_runs_to_its_end_where_there_is_no_torch(rung, tmp_path, small_corpus
     small = {'max_iters': 2, 'eval_interval': 1, 'eval_iters': 1, 'max_new_tokens': 5} if rung.reached('v3') else {}
     path = install(rung.path, tmp_path, small_corpus, **small)
     (tmp_path / 'alone.py').write_text(NO_TORCH, encoding='utf-8')
-    result = run(tmp_path / 'alone.py', path, env=clean_environment(OMP_NUM_THREADS='1'))
+    result = run(tmp_path / 'alone.py', path, env=clean_environment(OMP_NUM_THREADS='1'), fresh=True)  # no torch is there before it
     assert result.returncode == 0 and not result.stderr, result.stderr
     if rung.reached('v3'):
         assert result.stdout.count('验证损失') == 3
