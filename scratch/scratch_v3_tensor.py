@@ -6,7 +6,7 @@ v2 的图里一个数是一个节点，一个语言模型有几百万个数，�
 矩阵乘法反过来是另外两个矩阵乘法，a @ b 的梯度 g 分给 a 的是 g @ b.T，分给 b 的是 a.T @ g。
 
 你会看到：babygpt_v1.py 的二元模型，一行 PyTorch 也没有，损失从 ln 4543 ≈ 8.42 附近降下来。
-它每步只把参数朝梯度的反方向挪一小步（SGD），学得比 AdamW 慢得多，等到 v5 再追上。
+它每步只把参数朝梯度的反方向挪一小步（SGD），学得比 AdamW 慢，等到 v5 再追上。
 
 运行（几分钟）：python scratch/scratch_v3_tensor.py
 和上一级对照：git diff --no-index scratch/scratch_v2_value.py scratch/scratch_v3_tensor.py

@@ -8,7 +8,7 @@ SGD 对所有参数用同一个学习率，常见的字梯度大，少见的字�
 损失也换了算法。先算概率再取对数，得分过千，exp 就溢出；-log softmax 展开是 log(sum(exp(x))) - x[答案]，
 先减去最大的得分，exp 里最大的是 0，就不会溢出（log-sum-exp）。
 
-你会看到：三千步到约 5.07，和 babygpt_v1.py 用 PyTorch 学到的一样。
+你会看到：损失降得比 v4 快；装上同样的参数、喂同样的批，每一步的损失就是 babygpt_v1.py 用 PyTorch 算出的。
 
 运行（几分钟）：python scratch/scratch_v5_adamw.py
 和上一级对照：git diff --no-index scratch/scratch_v4_module.py scratch/scratch_v5_adamw.py

@@ -4,11 +4,11 @@
 只是去掉了 nn. 和 F.。名字一样，参数就能搬过去再搬回来；装上同样的参数、喂同样的批，损失也一样：
 PyTorch 做的，就是 v1 到 v5 做的这些。
 
-每个小运算都是图里的一个节点，都要造一块新的数组，所以慢；v7 讲怎么快起来。
+每个小运算都是图里的一个节点，都要造一块新的数组；v7 讲怎么省下它们。
 
 你会看到：损失和 babygpt_v10_dropout.py 一样地降（随机数不同，到小数点后两位会有出入）。
 
-运行（十几分钟）：python scratch/scratch_v6_gpt.py
+运行（几分钟）：python scratch/scratch_v6_gpt.py
 和上一级对照：git diff --no-index scratch/scratch_v5_adamw.py scratch/scratch_v6_gpt.py
 """
 

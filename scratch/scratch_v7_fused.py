@@ -1,13 +1,13 @@
 """没有 PyTorch v7：融合，少走几趟内存
 
-v6 的每个小运算都造一块新数组，读一遍，写一遍，反向再来几遍；(B*T, V) 的得分有一百多万个数，来回搬它们比算它们还费时。
+v6 的每个小运算都造一块新数组，读一遍，写一遍，反向再来几遍；(B*T, V) 的得分有一百多万个数，多搬一趟就多费一趟时间。
 这里把常在一起的小运算并成一个大运算，反向的式子也合起来化简：线性层，LayerNorm，注意力，dropout，softmax 和交叉熵。
-最后这一对最见效：合起来的梯度只是 softmax 的概率减去答案的 1（Goodfellow 等 2016，6.2.2.3 节）。
+最后这一对化简得最多：合起来的梯度只是 softmax 的概率减去答案的 1（Goodfellow 等 2016，6.2.2.3 节）。
 
 另外几件事：float32 只有一半的字节；参数的梯度和 AdamW 的平均就地累加，不造新数组；
 图用过就放掉，中间的梯度也不留，所以一张图只能求一次导。
 
-你会看到：每一步的损失和 v6 一样，快了几倍。
+你会看到：损失和 v6 一样地降，每一步快得多；快多少，用 python tools/bench.py scratch 量。
 
 运行（几分钟）：python scratch/scratch_v7_fused.py
 和上一级对照：git diff --no-index scratch/scratch_v6_gpt.py scratch/scratch_v7_fused.py

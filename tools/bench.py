@@ -6,6 +6,7 @@
     python tools/bench.py variants   # what a step of v11 costs with parts of it changed
     python tools/bench.py candidates # a step of whatever tools/measure.py trains for a set time
     python tools/bench.py memory     # peak memory of every script
+    python tools/bench.py scratch    # steps of the GPTs on numpy alone beside v10's, at the sizes of v10 and v11; peak memory
 
 Needs requirements-docs.txt. Run it when nothing else runs: two threads of PyTorch with one free core are
 several times slower than one. What is compared is timed in turn, round by round, and the medians are given.
@@ -22,6 +23,7 @@ import time
 from inspect import signature
 from pathlib import Path
 
+import numpy
 import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -397,9 +399,69 @@ def memory(folder):
         print(f'{rung.stem:45s} {usage.ru_maxrss / 1024:7.0f} MB', flush=True)
 
 
+def numpy_step(module, shape):
+    """One step of training a model on numpy alone, as its script does it."""
+    sizes = {'vocab_size': VOCAB_SIZE} | shape
+    model = module.BabyGPT(**{size: sizes[size] for size in signature(module.BabyGPT).parameters})
+    optimizer = module.AdamW(model.parameters(), lr=1e-4)
+    data = numpy.random.randint(VOCAB_SIZE, size=100_000)
+
+    def step():
+        x, y = module.get_batch(data, shape['batch_size'], shape['block_size'])
+        _, loss = model(x, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return step
+
+
+def blas():
+    """Which BLAS numpy multiplies with, and on how many threads: all cores, if nothing else is said."""
+    built = numpy.show_config(mode='dicts')['Build Dependencies']['blas']
+    told = [os.environ[name] for name in ('OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS') if name in os.environ]
+    return {'blas': f'{built["name"]} {built["version"]}', 'blas_threads': int(told[0]) if told else len(os.sched_getaffinity(0))}
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tools import bench
+if {maker!r}:
+    step = eval({maker!r}, vars(bench))
+    for _ in range(5):
+        step()
+print(re.search(r'VmHWM: +([0-9]+) kB', Path('/proc/self/status').read_text().replace(chr(9), ' '))[1])
+"""
+
+
+def peak_of(maker):
+    """Megabytes that five steps add to the peak memory of a process that only imports (of Linux, which keeps the peak)."""
+    with_steps, without = (int(subprocess.run([sys.executable, '-c', PEAK.format(root=str(ROOT), maker=each)], check=True,
+                                              capture_output=True, encoding='utf-8').stdout) for each in (maker, ''))
+    return round((with_steps - without) / 1024)
+
+
+def scratch():
+    """Each of the GPTs on numpy alone beside v10, timed in turn in one run, at both sizes; and what memory the steps take."""
+    plain, alone = ROOT_LADDER['v10'], LADDERS['scratch'].since('v6')
+    shapes = {'v10': shape_of(plain), 'v11': shape_of(TUNED)}
+    for size, shape in shapes.items():
+        numpy.random.seed(0)
+        torch.manual_seed(0)
+        runs = {plain: training_step(module_of(plain), shape)[0]} | {rung: numpy_step(module_of(rung), shape) for rung in alone}
+        makers = {plain: f'training_step(module_of(ROOT_LADDER["v10"]), {shape})[0]'} | {
+            rung: f'numpy_step(module_of(LADDERS["scratch"]["{rung}"]), {shape})' for rung in alone}
+        seconds = in_turn(runs, rounds=15)
+        for rung, value in seconds.items():
+            row = {'milliseconds': round(1e3 * value, 2), 'ratio': round(value / seconds[plain], 3), 'megabytes': peak_of(makers[rung])}
+            results.keep('scratch', f'{size}: {rung!r}', row | made_of_step(rung, shape) | blas())
+            print(f'{size:5s} {rung!r:15s} {row}', flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=['train', 'sample', 'variants', 'candidates', 'memory'])
+    parser.add_argument('what', choices=['train', 'sample', 'variants', 'candidates', 'memory', 'scratch'])
     what = parser.parse_args().what
     if what == 'memory':
         with tempfile.TemporaryDirectory() as folder:

@@ -28,9 +28,13 @@ def gradient_mistake(make, name, f, values):
     found, right = gradients(make, f, values)
     if close(found, right):
         chained, right_chained = gradients(make, lambda a, b: f(a, b) * 3, values)
-        return None if close(chained, right_chained) else (
-            f'{name} 没有把传来的梯度乘进去：结果再乘 3，a、b 的梯度都该是 3 倍，应是 {right_chained}，却是 {chained}。链式法则是一环一环乘起来。')
-    said = ('backward() 开始时，要让它自己的 grad 是 1。' if not any(found) else
+        if close(chained, right_chained):
+            return None
+        if not any(chained):
+            return f'{name} 再乘 3，就没有一份传到 a 和 b：次序反了，要从最后算出的数开始，用到别人的在前，被用到的在后。'
+        return (f'{name} 没有把传来的梯度乘进去：结果再乘 3，a、b 的梯度都该是 3 倍，应是 {np.round(right_chained, 4).tolist()}，'
+                f'却是 {np.round(chained, 4).tolist()}。链式法则是一环一环乘起来。')
+    said = ('没有一份传到 a 和 b：backward() 开始时，要让它自己的 grad 是 1，再从它开始往回走，次序是用到别人的在前。' if not any(found) else
             'a 和 b 的那两份给反了。' if close(found, right[::-1]) else
             '正负号反了。' if close(found, np.negative(right)) else
             '每个运算由自己的梯度 grad 算出用到的每个数的那一份，写在纸上求一次导再对照。')
@@ -76,9 +80,9 @@ def tensor_mistake(module, name, f, arrays):
             return f'{side}，形状应是 {right.shape}，却是 {np.shape(x.grad)}：广播之后一个数当几个用，收到的几份要加起来，变回它自己的形状。'
         if not close(x.grad, right):
             copies = expected.numel() / max(right.size, 1)
-            said = ('几份要相加，不是平均。' if close(np.array(x.grad) * copies, right) else
+            said = ('几份要相加，不是平均。' if copies > 1 and close(np.array(x.grad) * copies, right) else
+                    '平均的每一份要除以个数。' if copies < 1 and close(np.array(x.grad) * copies, right) else
                     '正负号反了。' if close(-np.array(x.grad), right) else
-                    '平均的每一份要除以个数。' if '平均' in name and close(np.array(x.grad) / np.max(np.abs(x.grad)), right / np.max(np.abs(right))) else
                     '只取了其中一份，应把几份都加起来。' if copies > 1 else
                     '用一个很小的差商对照着检查。')
             return f'{side}不对。{said}'

@@ -52,7 +52,7 @@ def test_the_chain_rule_agrees_with_differences(rung):
 # v2 and v3: the graph
 
 OPERATIONS = {
-    'a + b': lambda a, b: a + b, 'a * b': lambda a, b: a * b, 'a ** 2': lambda a, b: a ** 2 + 0 * b, 'a ** 3': lambda a, b: a ** 3 + 0 * b,
+    'a * b': lambda a, b: a * b, 'a + b': lambda a, b: a + b, 'a ** 2': lambda a, b: a ** 2 + 0 * b, 'a ** 3': lambda a, b: a ** 3 + 0 * b,
     'a.tanh()': lambda a, b: a.tanh() + 0 * b, '-a': lambda a, b: -a + 0 * b, 'a - b': lambda a, b: a - b, 'a / b': lambda a, b: a / b,
     'a + 2': lambda a, b: a + 2 + 0 * b, '2 + a': lambda a, b: 2 + a + 0 * b, '2 - a': lambda a, b: 2 - a + 0 * b,
     'a * 2': lambda a, b: a * 2 + 0 * b, '2 * a': lambda a, b: 2 * a + 0 * b, '2 / a': lambda a, b: 2 / a + 0 * b,

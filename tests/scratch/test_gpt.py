@@ -69,9 +69,9 @@ def losses(model, optimizer, data, steps, rows, length, array):
     return found
 
 
-def compare_training(rung, data, steps, rows, **sizes):
-    module = module_of(rung)
+def compare_training(module, data, steps, rows, double=False, **sizes):
     ours, theirs = pair(module, **sizes)
+    theirs = theirs.double() if double else theirs
     lr, length = module.learning_rate, theirs.block_size
     found = losses(ours, module.AdamW(ours.parameters(), lr=lr), data, steps, rows, length, np.array)
     expected = losses(theirs, torch.optim.AdamW(theirs.parameters(), lr=lr), data, steps, rows, length, torch.tensor)
@@ -83,18 +83,29 @@ def compare_training(rung, data, steps, rows, **sizes):
 def test_it_learns_as_v10_does(rung, small_corpus):
     module = module_of(rung)
     tokenizer = module.Tokenizer(small_corpus)
-    compare_training(rung, np.array(tokenizer.encode(small_corpus)), 40, 4, vocab_size=tokenizer.vocab_size)
+    compare_training(module, np.array(tokenizer.encode(small_corpus)), 20, 4, vocab_size=tokenizer.vocab_size)
 
 
 @pytest.mark.slow
 @EACH
 def test_200_steps_of_the_true_size_have_the_losses_of_v10(rung, corpus):
-    module = module_of(rung)
+    """In double precision, both: in single precision v10 leaves itself by more than 1e-3 when the number of threads changes."""
+    module = exact(rung)
     assert all(getattr(module, name) == getattr(v10(), name) for name in (
         'batch_size', 'block_size', 'n_embd', 'n_head', 'n_layer', 'dropout', 'learning_rate', 'max_iters', 'eval_interval'))
     tokenizer = module.Tokenizer(corpus)
     sizes = {name: getattr(module, name) for name in ('block_size', 'n_embd', 'n_head', 'n_layer')}
-    compare_training(rung, np.array(tokenizer.encode(corpus)), 200, module.batch_size, vocab_size=tokenizer.vocab_size, **sizes)
+    data = np.array(tokenizer.encode(corpus))
+    compare_training(module, data, 200, module.batch_size, double=True, vocab_size=tokenizer.vocab_size, **sizes)
+
+
+@pytest.mark.slow
+@EACH
+def test_the_first_steps_of_the_true_size_have_the_losses_of_v10_in_single_precision(rung, corpus):
+    module = module_of(rung)
+    tokenizer = module.Tokenizer(corpus)
+    sizes = {name: getattr(module, name) for name in ('block_size', 'n_embd', 'n_head', 'n_layer')}
+    compare_training(module, np.array(tokenizer.encode(corpus)), 60, module.batch_size, vocab_size=tokenizer.vocab_size, **sizes)
 
 
 @EACH
