@@ -1,7 +1,6 @@
 """The experiments of the ladders: which runs each is made of, what is kept of them, and their means and spreads."""
 
 import ast
-import json
 import statistics
 from functools import cached_property
 from itertools import product
@@ -181,11 +180,19 @@ def is_kept(script, constants, section='runs'):
     return row.get('code') == made_of(script, constants)['code']
 
 
+def ladder_setting(rung):
+    """The rung in the experiment `ladder` of its ladder, or None if it has no part in one."""
+    name = 'ladder' if rung.ladder.name == 'root' else f'{rung.ladder.name}/ladder'
+    return settings_of(name).get((str(rung), 'base')) if name in EXPERIMENTS else None
+
+
 def seeds_of(rung):
-    """The runs of a rung with its own constants, one for each seed."""
-    found = [(script, json.loads(constants), run) for (script, constants), run in
-             ((key.split(' ', 1), run) for key, run in results.load()['runs'].items())]
-    return [run for script, constants, run in found if script == rung.path and set(constants) == {'seed'}]
+    """The runs of a rung in that experiment, one for each seed; [] if one of them is missing."""
+    try:
+        setting = ladder_setting(rung)
+        return setting.runs if setting else []
+    except Missing:
+        return []
 
 
 def mean(values):

@@ -48,8 +48,8 @@ def start(config):
 
 def files_of(ladder):
     """Where the ideas are tested, in the order in which a learner should hear of them: each builds on those before."""
-    return [ROOT / 'tests' / name for name in
-            ('test_contract.py', f'{ladder.name}/test_concepts.py', f'{ladder.name}/test_skeleton.py')]
+    own = ladder.data.get('judged', ['test_concepts.py', 'test_skeleton.py'])
+    return [ROOT / 'tests' / 'test_contract.py', *(ROOT / 'tests' / ladder.name / name for name in own)]
 
 
 @contextmanager
@@ -218,13 +218,13 @@ class Judge:
 
     def sizes(self):
         """The sizes that the model is built with, in words."""
-        sizes = self.rung.ladder.contract['sizes'] if self.rung.ladder.contract else {}
+        sizes = self.rung.contract.get('sizes', {})
         return '、'.join(f'{name} 是 {size}' for name, size in sizes.items() if name in self.rung.arguments)
 
     def globals_read(self):
         """That classes read the sizes at the top of the file, which are not those that the model is built with."""
         module = sys.modules.get(scripts.module_name(self.path))
-        found = reads_globals(module, self.rung.arguments) if module and self.rung.ladder.contract else []
+        found = reads_globals(module, self.rung.arguments) if module else []
         where = '，'.join(f'{function} 里的 {name}' for function, name in found)
         return found and (f'类里用了文件顶部的全局变量：{where}。类只用传给它的参数，这些也要从参数传进来。\n'
                           f'检查时故意用别的大小（{self.sizes()}），和顶部的不同，这样的错才看得出来。\n') or ''
@@ -253,8 +253,8 @@ class Judge:
         first, *_ = str(getattr(error, 'msg', error)).strip().splitlines() or ['']
         for said, meant in MEANT.items():
             if found := re.search(said, str(error)):
-                return (f'{where}\n{meant.format(*found.groups())}\n检查时 {self.sizes()}，和你的不同是故意的。\n'
-                        f'{type(error).__name__}: {first}')
+                sizes = f'检查时 {self.sizes()}，和你的不同是故意的。\n' if self.sizes() else ''
+                return f'{where}\n{meant.format(*found.groups())}\n{sizes}{type(error).__name__}: {first}'
         return f'{where}\n{type(error).__name__}: {first}'
 
     def line(self, error):

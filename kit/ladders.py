@@ -61,15 +61,26 @@ class Rung:
         return by_path(self.data.get('same_as', self.path))
 
     @property
+    def contract(self):
+        """What its functions, its model and the parts of that are called: what it says itself, then what its ladder says."""
+        return (self.ladder.contract or {}) | self.data.get('contract', {})
+
+    @property
     def arguments(self):
-        """The names of what the model's constructor takes on this rung, in order."""
-        return [name for name, since in self.ladder.contract['arguments'].items() if self.reached(since)]
+        """The names of what the model's constructor takes on this rung, in order: all the sizes, if no more is said."""
+        sizes = self.contract.get('sizes', {})
+        return [name for name, since in self.contract.get('arguments', dict.fromkeys(sizes, str(self))).items() if self.reached(since)]
 
     @property
     def parts(self):
         """[(path, what it is)] of the parts that the model has on this rung."""
-        return [(part['path'], part['what']) for part in self.ladder.contract['parts']
-                if self.reached(part['since']) and not ('until' in part and self.reached(part['until']))]
+        return [(part['path'], part['what']) for part in self.contract.get('parts', [])
+                if self.reached(part.get('since', str(self))) and not ('until' in part and self.reached(part['until']))]
+
+    @property
+    def shapes(self):
+        """The run that its shape comments are checked in, or None if main() alone does not do."""
+        return self.data.get('shapes')
 
     def reached(self, name):
         """Whether this rung is the one of its ladder with that name, or a later one."""

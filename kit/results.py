@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -12,7 +13,7 @@ from kit.files import DOCS, as_json, read, write
 
 RESULTS = DOCS / 'results.json'
 COMMANDS = {'candidates': 'bench.py candidates', 'training': 'bench.py train', 'sampling': 'bench.py sample',
-            'variants': 'bench.py variants', 'memory': 'bench.py memory', 'poems': 'measure.py poems'}
+            'writing': 'bench.py sample', 'variants': 'bench.py variants', 'memory': 'bench.py memory', 'poems': 'measure.py poems'}
 
 
 class Missing(LookupError):
@@ -38,7 +39,13 @@ def machine():
 
 
 def load():
-    return json.loads(read(RESULTS)) if RESULTS.exists() else {'runs': {}}
+    return parsed(RESULTS, RESULTS.stat().st_mtime_ns) if RESULTS.exists() else {'runs': {}}
+
+
+@lru_cache(maxsize=1)
+def parsed(path, changed):
+    """The file as it was written at that time: it is asked for thousands of times."""
+    return json.loads(read(path))
 
 
 def section(name):

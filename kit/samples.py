@@ -48,7 +48,7 @@ def collect():
     with tqdm([rung for rung in sampled() if not is_kept(rung)], unit='run') as todo:
         for rung in todo:
             todo.set_postfix_str(rung.path)
-            result = run(rung.file, timeout=None)
+            result = run(rung.file, timeout=None, fresh=True)
             if result.returncode:
                 raise SystemExit(result.stderr)
             kind = sampled()[rung]

@@ -10,6 +10,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from kit import warm
 from kit.files import CORPUS, ROOT, read
 from kit.source import constants_of, with_constants
 
@@ -49,8 +50,8 @@ def build(rung, seed=0, **sizes):
     """A model of that rung in eval mode, with random weights and those of the ladder's test sizes that it takes."""
     import torch
     torch.manual_seed(seed)
-    model = getattr(module_of(rung), rung.ladder.contract['model'])
-    sizes = rung.ladder.contract['sizes'] | sizes
+    model = getattr(module_of(rung), rung.contract['model'])
+    sizes = rung.contract['sizes'] | sizes
     return model(**{name: sizes[name] for name in inspect.signature(model).parameters if name in sizes}).eval()
 
 
@@ -79,10 +80,13 @@ def clean_environment(**extra):
     return env | {'PYTHONUTF8': '1', 'HOME': str(extra.pop('home', '/nonexistent'))} | extra
 
 
-def run(path, *args, text=None, timeout=120, env=None):
-    """Run a script as a user does, in its own folder."""
-    return subprocess.run([sys.executable, str(path), *map(str, args)], cwd=Path(path).parent, input=text, check=False,
-                          capture_output=True, encoding='utf-8', timeout=timeout, env=env or clean_environment())
+def run(path, *args, text=None, timeout=600, env=None, fresh=not warm.POSSIBLE):
+    """Run a script as a user does, in its own folder; unless `fresh`, in a process that has imported PyTorch already."""
+    command = [str(path), *map(str, args)]
+    options = {'cwd': Path(path).parent, 'env': env or clean_environment(), 'input': text, 'timeout': timeout}
+    if not fresh:
+        return warm.run(command, **options)
+    return subprocess.run([sys.executable, *command], capture_output=True, encoding='utf-8', check=False, **options)
 
 
 # A test run started in the background ignores SIGINT, and its children would too; a learner's terminal does not.

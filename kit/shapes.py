@@ -46,7 +46,7 @@ class Tracer:
             target = target.elts[0] if isinstance(target, ast.Tuple) else target
             value = eval(ast.unparse(target), frame.f_globals, frame.f_locals) if isinstance(target, ast.Name) else None
         else:
-            value = returned[0] if isinstance(returned, tuple) else returned
+            value = returned[0] if isinstance(returned, tuple) and returned else returned
         if hasattr(value, 'shape'):  # a tensor or an array
             self.seen[line] = tuple(value.shape)
             if isinstance(node, ast.Assign) and frame.f_code.co_name == 'forward' and line not in self.comments:

@@ -184,10 +184,11 @@ class Edition:
     def loss_rows(self):
         """Measured numbers of the rung below and of this one."""
         for rung in filter(None, (self.compared(), self.page.rung)):
-            runs = summaries.measured_runs(rung)
+            runs, forms, time = summaries.measured_runs(rung), summaries.forms(rung), summaries.step_time(rung)
             yield {'name': self.label(rung), 'own': rung == self.page.rung, 'parameters': runs[0]['parameters'],
-                   'seeds': len(runs), 'speed': runs[0]['tokens_per_second'],
-                   'train': spread(summaries.training(rung)), 'val': spread(summaries.validation(rung))}
+                   'seeds': len(runs), 'train': spread(summaries.training(rung)), 'val': spread(summaries.validation(rung)),
+                   'time': time, 'steps': runs[0]['curve'][-1][0], 'speed': runs[0]['tokens_per_second'],
+                   'form': forms and mean(row['kept'] / row['poems'] for row in forms)}
 
     def flow(self):
         return self.drawings.flow(self.page.number, self.say, self.example) if self.drawings else []
@@ -205,7 +206,8 @@ class Edition:
             'note': self.note, 'diff': self.diff, 'listing': self.listing, 'flow': self.flow, 'curve': self.curve,
             'course': self.course, 'made': origins, 'steps': CURVE[language][1],
             'loss_rows': self.loss_rows, 'compared': self.compared(), 'tests': self.tests,
-            'measured': summaries.is_measured, 'clearly_worse': summaries.clearly_worse, 'mean': lambda name: summaries.mean_validation(self.rung(name)),
+            'measured': summaries.is_measured, 'clearly_worse': summaries.clearly_worse,
+            'forms': summaries.forms, 'mean': lambda name: summaries.mean_validation(self.rung(name)),
             'spread': lambda name: spread(summaries.validation(self.rung(name))),
             'translated': self.translated, 'sampled': samples.sampled(), 'sample': lambda name: samples.sample(self.rung(name)),
             'results': results.load(),

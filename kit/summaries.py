@@ -2,7 +2,7 @@
 
 import statistics
 
-from kit.experiments import clearly_below, seeds_of
+from kit.experiments import clearly_below, ladder_setting, seeds_of
 
 
 def is_measured(rung):
@@ -16,6 +16,18 @@ def measured_runs(rung):
     if not runs:
         raise SystemExit(f'docs/results.json has no run of {rung.measured.path}.')
     return runs
+
+
+def step_time(rung):
+    """Milliseconds of a quiet step where the runs of the rung were given a time, or None."""
+    setting = ladder_setting(rung.measured)
+    return setting.experiment.timing(setting.rung, setting.change)['milliseconds'] if setting.experiment.seconds else None
+
+
+def forms(rung):
+    """What was found of the poems of the rung's models, a row for each seed; [] where they were not looked at."""
+    setting = ladder_setting(rung.measured)
+    return setting.form if setting.experiment.model else []
 
 
 def training(rung):

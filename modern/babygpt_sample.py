@@ -171,10 +171,10 @@ class BabyGPT(nn.Module):
         T = idx.size(1)
         positions = torch.arange(start, start + T, device=idx.device)  # (T,)
         columns = positions % self.block_size  # (T,)
-        used = torch.arange(min(start + T, self.block_size), device=idx.device)  # (S,)
+        S = min(start + T, self.block_size)
         # 看不到的有两种：后面的字；还有填充，不过填充自己什么都看，不然它的 softmax 里全是 -inf
-        hidden = used > positions[:, None]  # (T, S)
-        hidden = hidden | padding[:, None, used] & ~padding[:, columns, None]  # (B, T, S)
+        hidden = torch.arange(S, device=idx.device) > positions[:, None]  # (T, S)
+        hidden = hidden | padding[:, None, :S] & ~padding[:, columns, None]  # (B, T, S)
         x = self.token_embedding_table(idx)  # (B, T, n_embd)
         mask = x.new_zeros(hidden.shape).masked_fill(hidden, float('-inf'))[:, None, None]  # (B, 1, 1, T, S)
         cos, sin = rotary(positions, self.head_size)  # (T, half)
@@ -238,7 +238,10 @@ def pick(logits, seen, temperature=1.0, top_k=None, top_p=None, min_p=None, repe
         logits = keep_top_p(logits, top_p)
     if min_p is not None:
         logits = keep_min_p(logits, min_p)
-    return torch.multinomial(F.softmax(logits, dim=-1), num_samples=1)  # (B, 1)
+    # 概率一段接一段排成一条线，在线上随机点一点，落在谁那一段就是谁：只要一个随机数，torch.multinomial 给每个字都抽一个
+    cumulative = F.softmax(logits, dim=-1).cumsum(dim=-1)  # (B, V)
+    draw = 1 - torch.rand(len(logits), 1, device=logits.device)  # (B, 1)
+    return torch.searchsorted(cumulative, draw * cumulative[:, -1:])  # (B, 1)
 
 
 def load_model(path):

@@ -49,9 +49,9 @@ n_kv_head = 2  # 几个头的 key 和 value，几个 query 头合用一个
 n_layer = 3 if on_cpu else 6  # 叠几层 Block
 dropout = 0.0 if on_cpu else 0.2  # 训练时随机丢掉多大比例的数
 learning_rate = 2e-3 if on_cpu else 3e-4  # 优化器每一步走多大
-max_iters = 5400 if on_cpu else 5000  # 一共训练多少步
+max_iters = 7600 if on_cpu else 5000  # 一共训练多少步
 warmup_iters = 100  # 学习率用多少步升到最高
-eval_interval = 900 if on_cpu else 500  # 每隔多少步评估一次
+eval_interval = 1000 if on_cpu else 500  # 每隔多少步评估一次
 eval_iters = 50  # 每次评估取多少批求平均
 train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
 max_new_tokens = 100  # 续写多少个字
@@ -153,13 +153,9 @@ def estimate_loss(model, train_poems, val_poems, eval_iters, batch_size):
     losses = {}
     for name, poems in [('train', train_poems), ('val', val_poems)]:
         generator = torch.Generator().manual_seed(0)  # 单独的随机源，不打乱训练用的那一个
-        total = n_chars = 0
-        for rows in make_batches(poems[:eval_iters * batch_size], batch_size, generator):
-            x, y = get_batch(poems, rows)  # (B, T)
-            n = (y != padding).sum().item()
-            total += n * model(x, y)[1].item()  # 各批的字数不同，先加起来，最后才平均
-            n_chars += n
-        losses[name] = total / n_chars
+        batches = [get_batch(poems, rows) for rows in make_batches(poems[:eval_iters * batch_size], batch_size, generator)]
+        sizes = [(y != padding).sum().item() for _, y in batches]  # 各批的字数不同，先加起来，最后才平均
+        losses[name] = sum(n * model(x, y)[1].item() for n, (x, y) in zip(sizes, batches)) / sum(sizes)
     model.train()
     return losses
 

@@ -11,7 +11,9 @@ from kit.scripts import build, load, module_of, script_of
 
 NUMBERED = [rung for rung in RUNGS if rung.number is not None]
 ALL = pytest.mark.parametrize('rung', NUMBERED)
-WITH_A_CONTRACT = pytest.mark.parametrize('rung', [rung for rung in NUMBERED if rung.ladder.contract])
+WITH_A_CONTRACT = pytest.mark.parametrize('rung', [rung for rung in NUMBERED if rung.contract])
+WITH_A_MODEL = pytest.mark.parametrize('rung', [rung for rung in NUMBERED if 'model' in rung.contract])
+OF_TEXT = pytest.mark.parametrize('rung', [rung for rung in NUMBERED if 'vocab_size' in rung.contract.get('sizes', {})])
 
 
 @pytest.mark.idea('能导入，导入时不训练')
@@ -30,8 +32,8 @@ def test_importing_trains_nothing(rung, monkeypatch, capsys):
 @WITH_A_CONTRACT
 def test_functions_and_classes_have_their_names(rung):
     module = module_of(rung)
-    calls = rung.ladder.contract['calls']
-    for name in [*calls, rung.ladder.contract['model']]:
+    calls = rung.contract['calls']
+    for name in [*calls, *filter(None, [rung.contract.get('model')])]:
         assert callable(getattr(module, name, None)), f'没有 {name}：这一级仍要有它，名字不能改。'
     for name, arguments in calls.items():
         try:
@@ -41,10 +43,10 @@ def test_functions_and_classes_have_their_names(rung):
                                  f'现在是 {inspect.signature(getattr(module, name))}。') from None
 
 
-@pytest.mark.idea('BabyGPT 的参数和次序')
-@WITH_A_CONTRACT
+@pytest.mark.idea('模型的参数和次序')
+@WITH_A_MODEL
 def test_model_takes_its_sizes_in_order(rung):
-    expected, name = rung.arguments, rung.ladder.contract['model']
+    expected, name = rung.arguments, rung.contract['model']
     parameters = list(inspect.signature(getattr(module_of(rung), name)).parameters.values())
     more = parameters[len(expected):]
     assert ([parameter.name for parameter in parameters[:len(expected)]] == expected
@@ -53,7 +55,12 @@ def test_model_takes_its_sizes_in_order(rung):
         f'现在是 {name}({", ".join(parameter.name for parameter in parameters)})。')
 
 
-def made_in_forward(model, ids):
+def input_of(rung):
+    """What its model takes: numbers of the shape that the contract says, or ids of characters."""
+    return torch.randn(rung.contract['input']) if 'input' in rung.contract else torch.zeros(2, 3, dtype=torch.long)
+
+
+def made_in_forward(model, x):
     """The names of the layers with weights, or with dropout, that a call of the model makes."""
     made, init = [], torch.nn.Module.__init__
 
@@ -63,15 +70,15 @@ def made_in_forward(model, ids):
 
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Exception):  # what breaks is for other tests
         patch.setattr(torch.nn.Module, '__init__', record)
-        model(ids)
+        model(x)
     return [type(module).__name__ for module in made
             if isinstance(module, torch.nn.modules.dropout._DropoutNd) or list(module.parameters(recurse=False))]
 
 
 @pytest.mark.idea('模型的各个部分都有')
-@WITH_A_CONTRACT
+@WITH_A_MODEL
 def test_parts_of_the_model_have_their_names(rung):
-    made = made_in_forward(build(rung), torch.zeros(2, 3, dtype=torch.long))
+    made = made_in_forward(build(rung), input_of(rung))
     assert not made, (
         f'forward 里新建了 {"、".join(dict.fromkeys(made))}：在 __init__ 里建一次，存成 self.……，forward 里只用它。'
         '在 forward 里建，每次调用都是一组新的随机参数，优化器训练不到；nn.Dropout 则不知道现在是 eval 模式。')
@@ -94,10 +101,10 @@ def test_parts_of_the_model_have_their_names(rung):
 
 
 @pytest.mark.idea('给出编号，得到得分和损失')
-@WITH_A_CONTRACT
+@OF_TEXT
 def test_model_maps_ids_to_logits_and_loss(rung):
-    sizes = rung.ladder.contract['sizes']
-    model, shape = build(rung), (3, sizes['block_size'], sizes['vocab_size'])
+    sizes = rung.contract['sizes']
+    model, shape = build(rung), (3, sizes.get('block_size', 5), sizes['vocab_size'])
     idx, answers = torch.randint(sizes['vocab_size'], (2, *shape[:2]), generator=torch.Generator().manual_seed(1))
     for targets in (None, answers):
         out = model(idx) if targets is None else model(idx, targets)

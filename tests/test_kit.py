@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
+from kit import warm
 from kit.files import ROOT, read
 from kit.ladders import RUNGS
-from kit.scripts import clean_environment
+from kit.scripts import clean_environment, run
 from kit.source import significant
 
 TABLE = re.findall(r'^\| `(\w+)` \| (.+) \|$', read('kit/README.md'), flags=re.MULTILINE)
@@ -52,6 +53,43 @@ def test_commands_and_tests_do_not_import_each_other():
             assert not used, (path, used)
 
 
+# Scripts that run warm
+
+ASKED = """
+import atexit, os, random, sys, neighbour
+if not sys.argv[1:]:
+    while True:
+        pass
+atexit.register(print, 'at the end')
+print(__name__, __file__, sys.argv, os.getcwd(), neighbour.__file__, sorted(os.environ), sys.stdin.read(), flush=True)
+sys.exit(eval(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(not warm.POSSIBLE, reason='needs fork')
+def test_a_warm_script_does_what_a_fresh_one_does(tmp_path):
+    (tmp_path / 'neighbour.py').touch()
+    (tmp_path / 'asked.py').write_text(ASKED, encoding='utf-8')
+    for code in ('0', '3', '"没有"', 'os.kill(os.getpid(), 9)', 'os._exit(4)'):
+        fresh, again = (run(tmp_path / 'asked.py', code, text='春\n', env=clean_environment(COLOR='red'), fresh=fresh)
+                        for fresh in (True, False))
+        assert (fresh.returncode, fresh.stdout, fresh.stderr) == (again.returncode, again.stdout, again.stderr)
+        assert 'COLOR' in fresh.stdout and '春' in fresh.stdout
+    failed = run(tmp_path / 'asked.py', '1 / 0')
+    assert failed.returncode == 1 and failed.stderr.startswith('Traceback') and failed.stderr.endswith('division by zero\n')
+
+
+@pytest.mark.skipif(not warm.POSSIBLE, reason='needs fork')
+def test_a_warm_script_that_does_not_end_is_stopped_and_draws_are_its_own(tmp_path):
+    (tmp_path / 'neighbour.py').touch()
+    (tmp_path / 'asked.py').write_text(ASKED, encoding='utf-8')
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(tmp_path / 'asked.py', timeout=0.5)
+    (tmp_path / 'draws.py').write_text('import random, numpy; print(random.random(), numpy.random.rand())', encoding='utf-8')
+    first, second = (run(tmp_path / 'draws.py').stdout.split() for _ in range(2))
+    assert first[0] != second[0] and first[1] != second[1]
+
+
 # A made-up ladder of two rungs
 
 ONE = '''"""一遍。
@@ -75,6 +113,7 @@ TWO = ONE.replace('一遍。', '两遍。').replace('madeup/madeup_v1.py\n', 'ma
 TWO = TWO.replace('times = 1', 'times = 2')
 LADDER = '''
 name = "madeup"
+judged = ["test_twice.py"]
 
 [[rungs]]
 path = "madeup/madeup_v1.py"
@@ -88,6 +127,9 @@ changes = "~times"
 name = "两遍"
 task = "打印两遍。"
 truth = "打印两遍。"
+
+[rungs.contract]
+calls = {main = []}
 '''
 CONCEPTS = '''
 import pytest
@@ -111,7 +153,7 @@ def house(tmp_path):
         (tmp_path / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / path.relative_to(ROOT))
     files = {'madeup/madeup_v1.py': ONE, 'madeup/madeup_v2_twice.py': TWO, 'madeup/ladder.toml': LADDER,
-             'tests/madeup/test_concepts.py': CONCEPTS}
+             'tests/madeup/test_twice.py': CONCEPTS}
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding='utf-8')
@@ -129,7 +171,7 @@ def test_a_new_ladder_is_tested_by_the_shared_tests(house):
     result = run_pytest(house, *tests, '-vv')
     assert result.returncode == 0, result.stdout
     for name in ('importing_trains_nothing[madeup/v1]', 'only_the_concept_changes[madeup/v2]', 'in_the_list[madeup]',
-                 'marks_and_no_answer[madeup/v2]', 'twice[madeup/v1-False]'):
+                 'marks_and_no_answer[madeup/v2]', 'have_their_names[madeup/v2]', 'twice[madeup/v1-False]'):
         assert name in result.stdout, result.stdout
     script = house / 'madeup/madeup_v2_twice.py'
     script.write_text(TWO.replace("print('春江')", "print('往事')"), encoding='utf-8')
@@ -143,6 +185,9 @@ def test_a_new_ladder_has_practice_files_and_a_judge(house):
     assert 'madeup/my_v2.py' in written and '1 处' in written
     judged = run_pytest(house, 'tests', '--rung', 'madeup/2', '--mine', 'madeup/my_v2.py')
     assert judged.returncode == 1 and '没有打印两遍。' in judged.stdout, judged.stdout + judged.stderr
+    (house / 'madeup/my_v2.py').write_text(TWO.replace('main', 'start'), encoding='utf-8')
+    judged = run_pytest(house, 'tests', '--rung', 'madeup/2', '--mine', 'madeup/my_v2.py')
+    assert judged.returncode == 1 and '没有 main' in judged.stdout, judged.stdout + judged.stderr
     (house / 'madeup/my_v2.py').write_text(TWO, encoding='utf-8')
     judged = run_pytest(house, 'tests', '--rung', 'madeup/2', '--mine', 'madeup/my_v2.py')
     assert judged.returncode == 0 and '不成立 0 项' in judged.stdout, judged.stdout + judged.stderr

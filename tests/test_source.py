@@ -71,11 +71,12 @@ def test_constants_that_are_given_do_not_count():
 
 
 def pythons():
-    """Every other Python here from 3.11 on: on the path, and among those of pyenv."""
+    """Every Python here from 3.11 on, one of each version: on the path, and among those of pyenv."""
     found = {shutil.which(f'python3.{minor}') for minor in range(11, 30)}
-    found |= set(glob.glob(str(Path.home() / '.pyenv/versions/3.1[1-9].*/bin/python3')))
-    return sorted(path for path in found if path and subprocess.run(  # pyenv puts commands on the path that only fail
-        [path, '--version'], capture_output=True, check=False).returncode == 0)
+    found |= set(glob.glob(str(Path.home() / '.pyenv/versions/3.1[1-9].*/bin/python3'))) | {sys.executable}
+    versions = {path: subprocess.run([path, '-c', 'import sys; print(sys.version)'], capture_output=True, check=False).stdout
+                for path in filter(None, found)}  # pyenv puts commands on the path that only fail
+    return sorted({version: path for path, version in versions.items() if version}.values())
 
 
 def test_all_versions_of_python_find_the_same_hash():
@@ -83,10 +84,11 @@ def test_all_versions_of_python_find_the_same_hash():
     code = ('import json, sys; from kit.source import code_hash\n'
             'print(json.dumps([code_hash(text, without) for text, without in json.load(sys.stdin)]))')
     asked = [(rung.source, without) for rung in RUNGS for without in ((), ('n_head', 'seed'))] + [(SCRIPT, ())]
-    for python in [sys.executable, *pythons()]:
+    expected = [code_hash(*each) for each in asked]
+    for python in pythons():
         told = subprocess.run([python, '-c', code], input=json.dumps(asked), cwd=ROOT, capture_output=True, check=True,
                               encoding='utf-8').stdout
-        assert json.loads(told) == [code_hash(*each) for each in asked], python
+        assert json.loads(told) == expected, python
 
 
 def test_changes_are_told_by_piece():

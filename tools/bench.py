@@ -2,7 +2,7 @@
 
     python tools/bench.py train      # every rung and v11 at both sizes against the matrix peak and against GPT-2
                                      # of Hugging Face transformers
-    python tools/bench.py sample     # KV-cache sampler against v12's generate, memory bandwidth and transformers
+    python tools/bench.py sample     # KV-cache samplers against v12's and v20's generate, transformers and memory bandwidth
     python tools/bench.py variants   # what a step of v11 costs with parts of it changed
     python tools/bench.py candidates # a step of whatever tools/measure.py trains for a set time
     python tools/bench.py memory     # peak memory of every script
@@ -30,15 +30,16 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from kit import results
-from kit.experiments import EXPERIMENTS, NOT_IN_A_STEP, made_of, own_constants, settings_of
-from kit.files import CORPUS, read
+from kit.experiments import EXPERIMENTS, NOT_IN_A_STEP, made_of, own_constants, settings_of, source_of
+from kit.files import CORPUS, ROOT, read
 from kit.ladders import LADDERS
-from kit.scripts import module_of
+from kit.scripts import load, module_of
 from kit.source import constants_of
 
 ROOT_LADDER = LADDERS['root']
 TUNED, TRACKED, SAMPLER = ROOT_LADDER['v11'], ROOT_LADDER['v12'], ROOT_LADDER['babygpt_sample_with_kvcache']
-SHAPE = ('batch_size', 'block_size', 'n_embd', 'n_head', 'n_kv_head', 'n_layer', 'dropout')  # what the time of a step hangs on
+WRITER = LADDERS['modern']['babygpt_sample']
+SHAPE = ('batch_size', 'block_size', 'n_embd', 'n_hidden', 'n_head', 'n_kv_head', 'n_layer', 'dropout')  # what the time of a step hangs on
 
 
 def shape_of(rung, on_cpu=True, **given):
@@ -99,11 +100,11 @@ def batches(module, shape):
     return lambda: module.get_batch(poems, usual)
 
 
-def training_step(module, shape):
-    """One step of training as the script does it. Return it as a function, and the model."""
-    names = signature(module.BabyGPT).parameters
-    model = module.BabyGPT(**{name: value for name, value in ({'vocab_size': VOCAB_SIZE} | shape).items()
-                              if name in names})
+def training_step(module, shape, name='BabyGPT'):
+    """One step of training the model of that name as the script does it. Return it as a function, and the model."""
+    sizes = {'vocab_size': VOCAB_SIZE} | shape
+    build = getattr(module, name)
+    model = build(**{size: sizes[size] for size in signature(build).parameters if size in sizes})
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     draw = batches(module, shape)
 
@@ -215,7 +216,8 @@ def candidates():
     for key in sorted(missing | {bases[key] for key in missing & bases.keys()}):
         rung, constants = todo[key]
         torch.manual_seed(0)
-        runs[key] = training_step(module_of(rung), shape_of(rung, **constants))[0]
+        module = load(rung.path, source_of(rung.path, constants))
+        runs[key] = training_step(module, shape_of(rung, **constants), rung.contract['model'])[0]
     seconds = in_turn(runs, rounds=15)
     for key, value in seconds.items():
         ratio = {'ratio': round(value / seconds[bases[key]], 3)} if key in bases else {}
@@ -246,29 +248,53 @@ def sampling_ways(shape):
     fast.load_state_dict(slow.state_dict())
     other = gpt2(shape).eval()
 
-    def transformers(prompt, n):
-        return other.generate(prompt, attention_mask=torch.ones_like(prompt), min_new_tokens=n, max_new_tokens=n,
-                              do_sample=True, top_k=0)
     return {'kv cache': lambda prompt, n: list(fast.generate(prompt, n)), 'v12': slow.generate,
-            'transformers': transformers}, slow
+            'transformers': lambda prompt, n: by_transformers(other, prompt, n)}, slow
 
 
-def sample(new_tokens=24, rounds=5):
-    """Tokens per second while the context grows up to 32, 128, 256: the time to read the prompt is taken off."""
+def modern_ways(folder):
+    """{name: function(prompt, n)} that write n tokens with the pretrained model of v20, and the model."""
+    from transformers import AutoModelForCausalLM
+    path = ROOT / WRITER.ladder.data['poems']['model']
+    cached, _ = module_of(WRITER).load_model(path)
+    checkpoint = torch.load(path, weights_only=True)
+    slow = module_of(WRITER.below).BabyGPT(len(checkpoint['vocabulary']), **checkpoint['hyper_params']).eval()
+    slow.load_state_dict(checkpoint['model'])
+    subprocess.run([sys.executable, WRITER.ladder['export_hf'].file, '--model', path, folder], check=True)
+    other = AutoModelForCausalLM.from_pretrained(folder).eval()
+    return {'kv cache': lambda prompt, n: list(cached.generate(prompt, n)), 'v20': slow.generate,
+            'transformers': lambda prompt, n: by_transformers(other, prompt, n)}, slow
+
+
+def by_transformers(model, prompt, n):
+    return model.generate(prompt, attention_mask=torch.ones_like(prompt), min_new_tokens=n, max_new_tokens=n, do_sample=True, top_k=0)
+
+
+def keep_writing(section, name, made, ways, prompt, new_tokens, limit, rounds=5):
+    """Tokens per second of each of the `ways`, over all rows of the prompt: the time to read the prompt is taken off."""
+    seconds = in_turn({(way, n): lambda write=write, n=n: write(prompt, n)
+                       for way, write in ways.items() for n in (1, new_tokens)}, rounds, seconds=0.5)
+    row = {way: len(prompt) * (new_tokens - 1) / (seconds[way, new_tokens] - seconds[way, 1]) for way in ways} | limit
+    row = {name: round(value, 1) for name, value in row.items()}
+    results.keep(section, name, row | made_of(made.path) | here())
+    print(name, row, flush=True)
+
+
+def sample(new_tokens=24):
+    """The root's sampler while the context grows up to 32, 128, 256; the modern one over a poem of 100, alone and in eights."""
     speed = bandwidth()
     # the CPU model has a context of 64; here it gets 256, so that both can hold the same
     for size, shape in {'cpu': shape_of(TUNED, block_size=256), 'accelerator': ACCELERATOR}.items():
         ways, model = sampling_ways(shape)
+        limit = {'limit': speed / reading_weights(model), 'weights_megabytes': reading_weights(model) / 1e6,
+                 'bandwidth_gigabytes_per_second': speed / 1e9}
         for context in (32, 128, 256):
             prompt = torch.randint(VOCAB_SIZE, (1, context - new_tokens))
-            seconds = in_turn({(name, n): lambda way=way, n=n, prompt=prompt: way(prompt, n)
-                               for name, way in ways.items() for n in (1, new_tokens)}, rounds, seconds=0.5)
-            row = {name: (new_tokens - 1) / (seconds[name, new_tokens] - seconds[name, 1]) for name in ways}
-            row['limit'] = speed / reading_weights(model)
-            row |= {'weights_megabytes': reading_weights(model) / 1e6, 'bandwidth_gigabytes_per_second': speed / 1e9}
-            row = {name: round(value, 1) for name, value in row.items()}
-            results.keep('sampling', f'{size} {context}', row | made_of(SAMPLER.path) | here())
-            print(size, context, row, flush=True)
+            keep_writing('sampling', f'{size} {context}', SAMPLER, ways, prompt, new_tokens, limit)
+    with tempfile.TemporaryDirectory() as folder:
+        ways, model = modern_ways(Path(folder, 'exported'))
+        for rows in (1, 8):
+            keep_writing('writing', f'{rows}', WRITER, ways, torch.randint(VOCAB_SIZE, (rows, 4)), 96, {})
 
 
 def attention_variants():

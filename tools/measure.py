@@ -118,7 +118,8 @@ def as_row(script, constants, output, seconds):
 def measure(jobs, model):
     """Run what is not yet in docs/results.json, keeping each result as soon as it is there.
 
-    With the name of the class of their model, count how many of its poems keep their form, too.
+    With the name of the class of their model, count how many of its poems keep their form, too, and keep what the
+    script itself shows at its end.
     """
     section = 'form' if model else 'runs'
     with tqdm([job for job in jobs if not is_kept(*job, section)], unit='run') as progress:
@@ -128,8 +129,9 @@ def measure(jobs, model):
             if not is_kept(script, constants):
                 results.keep('runs', results.key(script, constants), as_row(script, constants, output, seconds))
             if model:
-                counts = json.loads(output.rsplit('form ', 1)[1])
-                results.keep('form', results.key(script, constants), made_of(script, constants) | counts)
+                output, counts = output.rsplit('form ', 1)
+                results.keep('form', results.key(script, constants), made_of(script, constants) | json.loads(counts) | {
+                    'shown': re.split(r'^第.+\n(?:\s+验证损失是目前最低.*\n)?', output, flags=re.MULTILINE)[-1].strip()})
 
 
 def look_inside(path):

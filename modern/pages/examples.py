@@ -458,6 +458,29 @@ def sample():
             'heads': big['n_kv_head'], 'width': big['n_embd'] // big['n_head']}
 
 
+def export():
+    """A tiny v20 under the names of Qwen3: every tensor, the settings, the tokens, and what transformers computes with them."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+    script, sizes = module('export_hf'), {'n_embd': 8, 'n_head': 4, 'n_kv_head': 2}
+    ours = tiny('v20', 1, **sizes)
+    weights, vocabulary = ours.state_dict(), ''.join(tokenizer().chars)
+    renamed, hyper_params = script.rename(weights), TINY | sizes
+    config = script.make_config(hyper_params, weights, len(vocabulary))
+    theirs = Qwen3ForCausalLM(Qwen3Config(**config)).eval()
+    missing = theirs.load_state_dict(renamed, strict=False)
+    theirs.tie_weights()
+    theirs_by_tensor = {tensor.data_ptr(): name for name, tensor in renamed.items()}
+    tokens = script.make_tokenizer(vocabulary)
+    asked = {'n_embd': 'hidden_size', 'n_layer': 'num_hidden_layers', 'n_head': 'num_attention_heads',
+             'n_kv_head': 'num_key_value_heads', 'block_size': 'max_position_embeddings'}
+    return {'names': [[name, theirs_by_tensor[tensor.data_ptr()], list(tensor.shape)] for name, tensor in weights.items()],
+            'tensors': len(renamed), 'config': [[name, key, config[key]] for name, key in asked.items()],
+            'own': [[key, config[key]] for key in ('intermediate_size', 'hidden_act', 'rms_norm_eps', 'rope_theta', 'tie_word_embeddings')],
+            'missing': [*missing.missing_keys, *missing.unexpected_keys],
+            'text': PIECE, 'tokens': tokens.encode(PIECE).ids, 'ours': tokenizer().encode(PIECE),
+            'apart': (ours.eval()(ids(PIECE))[0] - theirs(ids(PIECE)).logits).abs().max().item()}
+
+
 def shared():
     """What any page may use."""
     size = len(set(corpus()))
@@ -467,4 +490,4 @@ def shared():
 SHOWN = [0, 1, 2, 3, 5]  # positions for which v16's page has room
 SEEDS = {'v16': 5, 'v17': 1, 'v18': 26, 'v19': 1, 'v20': 1}
 EXAMPLES = {'shared': shared, 'v13': v13, 'v14': v14, 'v15': v15, 'v16': v16, 'v17': v17, 'v18': v18, 'v19': v19, 'v20': v20,
-            'sample': sample}
+            'sample': sample, 'export': export}

@@ -1,13 +1,12 @@
 """The rungs of this ladder for the tests: beside those of the root, and in a short run of main."""
 
 import contextlib
-import inspect
 import io
 import random
 import re
 import sys
 import tempfile
-from functools import cache, wraps
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from kit.ladders import LADDERS
 from kit.scripts import load, module_of, script_of
-from tests.root import test_skeleton
+from tests.root import models, test_skeleton
 from tests.root.models import SIZES
 
 LADDER = LADDERS['modern']
@@ -38,20 +37,8 @@ def reached(rung, name):
     return rung.number >= LADDER[name].number
 
 
-class AsRoot:
-    """A rung as the tests of the root see it: it has all that v12 has, but for the positions, which v16 drops."""
-
-    def __init__(self, rung):
-        self.rung = rung
-
-    def __getattr__(self, name):
-        return getattr(self.rung, name)
-
-    def __eq__(self, other):
-        return self.rung is getattr(other, 'rung', other)
-
-    def __hash__(self):
-        return hash(self.rung)
+class AsRoot(models.Guest):
+    """It has all that v12 has, but for the positions, which v16 drops."""
 
     def reached(self, name):
         return name != 'v2' or not reached(self.rung, 'v16')
@@ -59,14 +46,7 @@ class AsRoot:
 
 def shared(test, rungs=LADDER.numbered):
     """A test of the root, of the rungs of this ladder."""
-    @wraps(test)
-    def run(rung, **others):
-        test(AsRoot(rung), **others)
-
-    names = 'rung, expected' if 'expected' in inspect.signature(test).parameters else 'rung'
-    marks = [mark for mark in test.pytestmark if mark.name != 'parametrize' or 'rung' not in mark.args[0]]
-    run.pytestmark = [*marks, pytest.mark.parametrize(names, [(rung, True) if ',' in names else rung for rung in rungs]).mark]
-    return run
+    return models.shared(test, rungs, AsRoot)
 
 
 # A short run of main

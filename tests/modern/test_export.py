@@ -10,7 +10,7 @@ import transformers
 
 from kit.files import ROOT
 from kit.ladders import LADDERS
-from kit.scripts import clean_environment, load, module_of
+from kit.scripts import clean_environment, load, module_of, run
 from tests.root.models import random_ids
 
 EXPORT = ROOT / 'modern' / 'export_hf.py'
@@ -34,18 +34,13 @@ def checkpoint_of(model, **sizes):
             'vocabulary': VOCABULARY}
 
 
-def export(*arguments, cwd=None):
-    return subprocess.run([sys.executable, EXPORT, *map(str, arguments)], capture_output=True, encoding='utf-8', check=False,
-                          cwd=cwd, env=clean_environment(), timeout=120)
-
-
 @pytest.fixture(scope='module', params=[{}, {'n_kv_head': 4, 'n_layer': 1}, {'n_kv_head': 1, 'n_embd': 48, 'n_layer': 2}], ids=str)
 def exported(request, tmp_path_factory):
     """Our model, and the folder that the command made of it."""
     folder = tmp_path_factory.mktemp('export')
     model = make_model(**request.param)
     torch.save(checkpoint_of(model, **request.param), folder / 'model.pth')
-    result = export('--model', folder / 'model.pth', folder / 'new' / 'hf')
+    result = run(EXPORT, '--model', folder / 'model.pth', folder / 'new' / 'hf')
     assert result.returncode == 0 and not result.stderr, result.stderr
     return model, folder / 'new' / 'hf', result.stdout
 
@@ -168,7 +163,7 @@ def test_a_folder_that_is_not_empty_stays_as_it_is(tmp_path, refused):
     refused('--model', tmp_path / 'model.pth', tmp_path / 'hf', says=['hf'])
     assert [file.name for file in (tmp_path / 'hf').iterdir()] == ['mine.txt']
     (tmp_path / 'hf' / 'mine.txt').unlink()
-    assert export('--model', tmp_path / 'model.pth', tmp_path / 'hf').returncode == 0  # an empty one is taken
+    assert run(EXPORT, '--model', tmp_path / 'model.pth', tmp_path / 'hf').returncode == 0  # an empty one is taken
     (tmp_path / 'file').write_text('a file')
     refused('--model', tmp_path / 'model.pth', tmp_path / 'file', says=['file'])
 

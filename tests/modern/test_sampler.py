@@ -142,14 +142,25 @@ def test_a_prompt_longer_than_the_block_counts_with_its_end(pair, extra):
     assert torch.allclose(seen[0], full(prompt[:, -full.block_size:])[0][:, -1], atol=1e-4)
 
 
-def test_same_text_as_v20_with_the_same_seed_while_it_fits(pair):
+@torch.no_grad()
+def test_the_text_is_what_is_drawn_from_the_full_pass_with_the_same_seed_while_it_fits(pair):
     full, cached, _ = pair
     prompt = random_ids(1, 1)
     for seed in range(5):
         torch.manual_seed(seed)
-        expected = full.generate(prompt, full.block_size)[0, 1:].tolist()
+        expected = prompt
+        while expected.size(1) <= full.block_size:
+            expected = torch.cat([expected, sampler.pick(full(expected)[0][:, -1], None)], dim=1)
         torch.manual_seed(seed)
-        assert [idx.item() for idx in cached.generate(prompt, full.block_size)] == expected
+        assert [idx.item() for idx in cached.generate(prompt, full.block_size)] == expected[0, 1:].tolist()
+
+
+def test_the_ends_of_the_line_of_probabilities_are_drawn_rightly(monkeypatch):
+    """Nothing that a filter left out is drawn, and nothing beyond the last, whatever the random number."""
+    logits = torch.tensor([[float('-inf'), 0.0, float('-inf'), 1.0, float('-inf')]])
+    for number, expected in [(0.0, 3), (1 - 2 ** -24, 1)]:
+        monkeypatch.setattr(torch, 'rand', lambda *size, number=number, **_: torch.full(size, number))
+        assert sampler.pick(logits, None).tolist() == [[expected]]
 
 
 # The filters, against their definitions

@@ -1,5 +1,9 @@
 """Parts of a model by where they stand on its rung, and what goes into them."""
 
+import inspect
+from functools import wraps
+
+import pytest
 import torch
 
 from kit.ladders import LADDERS
@@ -60,3 +64,31 @@ def zero(*parameters):
 def zero_sublayers(block):
     """Zero what each sublayer computes: the value matrix kills attention, all weights the feed-forward part."""
     zero(*block.sa.parameters(), *block.ffwd.parameters())
+
+
+class Guest:
+    """A rung of another ladder as the tests of the root see it. What it is not beyond, `reached` says."""
+
+    def __init__(self, rung):
+        self.rung = rung
+
+    def __getattr__(self, name):
+        return getattr(self.rung, name)
+
+    def __eq__(self, other):
+        return self.rung is getattr(other, 'rung', other)
+
+    def __hash__(self):
+        return hash(self.rung)
+
+
+def shared(test, rungs, seen_as):
+    """A test of the root, of rungs of another ladder; `seen_as` makes a Guest of each."""
+    @wraps(test)
+    def run(rung, **others):
+        test(seen_as(rung), **others)
+
+    names = 'rung, expected' if 'expected' in inspect.signature(test).parameters else 'rung'
+    marks = [mark for mark in test.pytestmark if mark.name != 'parametrize' or 'rung' not in mark.args[0]]
+    run.pytestmark = [*marks, pytest.mark.parametrize(names, [(rung, True) if ',' in names else rung for rung in rungs]).mark]
+    return run

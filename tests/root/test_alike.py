@@ -8,7 +8,7 @@ import torch
 
 from kit.experiments import own_constants
 from kit.ladders import LADDERS
-from kit.scripts import build, install, module_of, run, speeds
+from kit.scripts import build, install, module_of, run
 
 LADDER = LADDERS['root']
 PLAIN = [rung for rung in LADDER.numbered if not rung.reached('v11')]
@@ -48,17 +48,6 @@ def test_a_text_that_cannot_be_used_is_refused(rung, tmp_path):
 def test_only_what_is_learned_is_stored(rung):
     model = build(rung)
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
-
-
-@pytest.mark.parametrize('rung', PLAIN, ids=str)
-def test_the_speed_is_characters_by_seconds(rung, tmp_path):
-    """No slower than all characters in all seconds of the process, and not faster than they could be touched."""
-    started = time.perf_counter()
-    output = run(install(rung.path, tmp_path, max_iters=20, eval_interval=10, eval_iters=1, max_new_tokens=1)).stdout
-    seconds, constants = time.perf_counter() - started, own_constants(rung)
-    assert speeds(output)[-1] >= 20 * constants['batch_size'] * constants['block_size'] / seconds - 1
-    assert speeds(output)[-1] < 1e7
-    assert re.findall(r'还要 +(\S+) 秒', output)[-1] == '0'  # nothing is left after the last step
 
 
 def test_the_speed_of_the_sampler_is_characters_by_seconds():

@@ -286,7 +286,7 @@ def test_generate_samples_what_the_last_position_predicts(rung):
         logits = model(idx)[0][0]
     torch.manual_seed(0)
     given = []
-    hook = model.token_embedding_table.register_forward_pre_hook(lambda _, args: given.append(args[0].size(1)))
+    hook = getattr(model, 'token_embedding_table', model).register_forward_pre_hook(lambda _, args: given.append(args[0].size(1)))
     drawn = model.generate(idx.expand(20_000, -1), 1)[:, -1]
     hook.remove()
     frequency = torch.bincount(drawn, minlength=SIZES['vocab_size']) / 20_000

@@ -4,15 +4,17 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
+from kit.experiments import own_constants
 from kit.files import ROOT
 from kit.ladders import LADDERS
-from kit.scripts import LINE, clean_environment, continuations, install, load, losses, module_of, run
+from kit.scripts import LINE, clean_environment, continuations, install, load, losses, module_of, run, speeds
 
 LADDER = LADDERS['root']
 V11, V12 = LADDER['v11'], LADDER['v12']
@@ -37,17 +39,21 @@ def assert_trained(output, corpus, new_tokens):
 
 
 @pytest.mark.parametrize('rung', [rung for rung in LADDER.numbered if not rung.reached('v11')])
-def test_rungs_learn_and_write_and_repeat(rung, tmp_path, corpus):
-    path = install(rung.path, tmp_path, **SIXTY_STEPS)
+def test_rungs_learn_and_write_and_repeat(rung, tmp_path, corpus, small_corpus):
+    path, started = install(rung.path, tmp_path, **SIXTY_STEPS), time.perf_counter()
     result = run(path)
+    seconds, constants = time.perf_counter() - started, own_constants(rung)
     assert result.returncode == 0 and not result.stderr, result.stderr
     assert_trained(result.stdout, corpus, SIXTY_STEPS['max_new_tokens'])
     assert '4,543' in result.stdout and '1,563,996' in result.stdout and '173,778' in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == {rung.path, 'ci.txt'}
 
-    again = run(path).stdout  # same seed, same losses, same poems
-    assert losses(again) == losses(result.stdout)
-    assert continuations(again) == continuations(result.stdout)
+    # the speed: no slower than all characters in all seconds of the process, and not faster than they could be touched
+    assert 60 * constants['batch_size'] * constants['block_size'] / seconds - 1 <= speeds(result.stdout)[-1] < 1e7
+
+    install(rung.path, tmp_path, corpus=small_corpus, **SIXTY_STEPS | {'max_iters': 20})
+    first, again = (run(path).stdout for _ in range(2))  # same seed, same losses, same poems
+    assert losses(first) == losses(again) and continuations(first) == continuations(again)
 
 
 def test_v11_learns_and_writes(tmp_path, corpus):
@@ -68,7 +74,8 @@ def add_one_loss(corpus):
     return -np.log((counts[pair] + 1) / (totals[val[:-1]] + len(chars))).mean()
 
 
-@pytest.mark.parametrize('name', [rung.path for rung in LADDER.rungs if 'bigram' in rung.path])
+# The scripts with more comments have the same code (test_ladder.py): they need not run again.
+@pytest.mark.parametrize('name', ['simplebigrammodel.py', 'simplebigrammodel_torch.py'])
 def test_bigram_models_learn_and_write(name, tmp_path, corpus):
     result = run(install(name, tmp_path))
     assert result.returncode == 0 and not result.stderr, result.stderr
@@ -91,9 +98,8 @@ def test_pytorch_5min_finds_the_line():
         assert truth == 2 * x + 1 and abs(said - truth) < 0.3
 
 
-@pytest.mark.parametrize('name', ['simplemodel.py', 'simplemodel_with_comments.py'])
-def test_minimal_model_writes_only_pairs_it_has_seen(name, corpus):
-    output = run(ROOT / name).stdout
+def test_minimal_model_writes_only_pairs_it_has_seen(corpus):
+    output = run(ROOT / 'simplemodel.py').stdout
     pairs = set(pairwise(corpus))
     first, second = output.index('春江'), output.index('\n\n往事')
     for poem in (output[first:second], output[second + 2:-2]):

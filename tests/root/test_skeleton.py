@@ -264,7 +264,7 @@ def watched(module, monkeypatch, request, rung):
     """What main does with its model, its optimizer and its batches, written down while it runs."""
     seen = {'losses': [], 'batches': [], 'optimizers': [], 'written': [], 'evaluated': [], 'missing': set(), 'models': []}
     stepped, backward, estimate = [], torch.Tensor.backward, module.estimate_loss
-    model_class = getattr(module, rung.ladder.contract['model'])
+    model_class = getattr(module, rung.contract['model'])
     forward, generate = model_class.forward, model_class.generate
 
     def before_step(optimizer, *_):
