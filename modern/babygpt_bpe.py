@@ -52,9 +52,9 @@ n_kv_head = 2  # 几个头的 key 和 value，几个 query 头合用一个
 n_layer = 3 if on_cpu else 6  # 叠几层 Block
 dropout = 0.0 if on_cpu else 0.2  # 训练时随机丢掉多大比例的数
 learning_rate = 2e-3 if on_cpu else 3e-4  # 优化器每一步走多大
-max_iters = 5400 if on_cpu else 5000  # 一共训练多少步
+max_iters = 7600 if on_cpu else 5000  # 一共训练多少步
 warmup_iters = 100  # 学习率用多少步升到最高
-eval_interval = 900 if on_cpu else 500  # 每隔多少步评估一次
+eval_interval = 1000 if on_cpu else 500  # 每隔多少步评估一次
 eval_iters = 50  # 每次评估取多少批求平均
 n_merges = 4000  # 合并多少次，词表就是 256 个字节加上这么多
 train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
@@ -99,9 +99,14 @@ def hash_of(text):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def split_chunks(text):
+    """把文本切成段，合并都在一段之内。"""
+    return re.findall(chunk_pattern, text)
+
+
 def train_merges(text, n_merges):
     """从文本学出 n_merges 次合并，依次是 (左, 右) 两个编号，第 i 次合并出的 token 是 256 + i 号。不够常见的（只剩一处）就不合并了。"""
-    chunks = [chunk.encode() for chunk in re.findall(chunk_pattern, text)]
+    chunks = [chunk.encode() for chunk in split_chunks(text)]
     ends = np.append(0, np.cumsum([len(chunk) for chunk in chunks]))
     # 整个文本排成一条链：各位置的编号，左边和右边的邻居。-1 是段与段的分界，和已经并到左边去的位置
     ids = np.insert(np.frombuffer(b''.join(chunks), dtype=np.uint8).astype(np.int64), ends, -1)
@@ -160,7 +165,7 @@ class Tokenizer:
 
     def encode(self, text):
         """文字变成编号的列表。"""
-        return [i for chunk in re.findall(chunk_pattern, text) for i in self.encode_chunk(chunk)]
+        return [i for chunk in split_chunks(text) for i in self.encode_chunk(chunk)]
 
     def encode_chunk(self, chunk):
         """一段文字：总是合并最先学到的那一对，直到没有可合并的。"""
@@ -225,13 +230,10 @@ def estimate_loss(model, train_poems, val_poems, eval_iters, batch_size, lengths
     losses = {}
     for name, poems in [('train', train_poems), ('val', val_poems)]:
         generator = torch.Generator().manual_seed(0)  # 单独的随机源，不打乱训练用的那一个
-        total = n_chars = 0
-        for rows in make_batches(poems[:eval_iters * batch_size], batch_size, generator):
-            x, y = get_batch(poems, rows)  # (B, T)
-            n = (y != padding).sum().item()
-            total += n * model(x, y)[1].item()  # 各批的字数不同，先加起来，最后才平均
-            n_chars += lengths[y[y != padding]].sum().item()
-        losses[name] = total / n_chars
+        batches = [get_batch(poems, rows) for rows in make_batches(poems[:eval_iters * batch_size], batch_size, generator)]
+        sizes = [(y != padding).sum().item() for _, y in batches]  # 各批的 token 数和字数都不同，先加起来，最后才平均
+        n_chars = sum(lengths[y[y != padding]].sum().item() for _, y in batches)
+        losses[name] = sum(n * model(x, y)[1].item() for n, (x, y) in zip(sizes, batches)) / n_chars
     model.train()
     return losses
 
