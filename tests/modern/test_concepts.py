@@ -296,7 +296,8 @@ def test_one_matrix_reads_and_writes(rung, expected):
             parameter.copy_(dict(model.named_parameters(remove_duplicate=False))[name])
     apart(idx, idx)[1].backward()
     both = apart.token_embedding_table.weight.grad + apart.lm_head.weight.grad
-    assert torch.allclose(table.grad, both, atol=1e-5), '这个矩阵的梯度应是首尾两处的梯度加起来，却不是：读和写都要用它，都不能断开求导。'
+    elsewhere = not torch.allclose(model(idx)[0], apart(idx)[0], atol=1e-4)  # what is wrong there is told by other tests
+    assert elsewhere or torch.allclose(table.grad, both, atol=1e-5), '这个矩阵的梯度应是首尾两处的梯度加起来，却不是：读和写都要用它，都不能断开求导。'
 
 
 test_deterministic_in_eval_mode = shared(root.test_deterministic_in_eval_mode)
@@ -677,10 +678,9 @@ def test_killed_and_resumed_it_does_what_it_would_have_done(rung, expected):
 @pytest.mark.idea('没有 checkpoint，就从头开始')
 @pytest.mark.parametrize('rung', LADDER.since('v22'))
 def test_without_a_checkpoint_it_begins_at_the_beginning(rung):
-    with hint('还没有 checkpoint 就加了 --resume：应说一句，从头开始，也许第一次存之前就被杀了。'):
-        run = Run(rung, options=['--resume'], **OFTEN)
-        if run.error:
-            raise run.error
+    run = Run(rung, options=['--resume'], **OFTEN)
+    if run.error:
+        raise AssertionError('还没有 checkpoint 就加了 --resume，没有走到最后：应说一句，从头开始，也许第一次存之前就被杀了。') from run.error
     assert len(run.rates) == OFTEN['max_iters'], f'还没有 checkpoint，加了 --resume，应从头走 {OFTEN["max_iters"]} 步，却走了 {len(run.rates)} 步。'
 
 
@@ -729,17 +729,17 @@ def test_two_processes_take_the_steps_of_one(rung, expected):
         return
     first_error = two_and_one(module_of(rung), rung)[0][0]
     assert not error, f'不用 torchrun，应是一个进程，从头走到尾，却出了错：{error}'
-    assert not first_error and not other_error, (f'两个进程一起训练，没有走到最后：{first_error or other_error}。一轮的最后一批只有 1 首，'
-                                                 '第二个进程一首也没有，也要跟着算、跟着通信，不然就停在那里。')
-    for step, (one, two, both) in enumerate(zip(rows, other_rows, alone, strict=True)):
+    for step, (one, two, both) in enumerate(zip(rows, other_rows, alone, strict=False)):  # as far as they came
         together = sorted(one + two)
         if len(both) > 1:
             assert sorted(one) != sorted(two), f'第 {step + 1} 步，两个进程看的是同样的词，各算了一遍：每个进程只取自己的那一份，rows[rank::n_processes]。'
             assert together == sorted(both), (
                 f'第 {step + 1} 步，两个进程合起来看的词，和一个进程看 16 首时的不同：一轮的批按 batch_size 乘进程数来排，次序由第 0 个进程定，'
                 '每一行恰好在一个进程里。')
-    apart = [step for step, (mine, theirs) in enumerate(zip(gradients, other_gradients, strict=True)) if not torch.allclose(mine, theirs, rtol=1e-3, atol=1e-5)]
+    apart = [step for step, (mine, theirs) in enumerate(zip(gradients, other_gradients, strict=False)) if not torch.allclose(mine, theirs, rtol=1e-3, atol=1e-5)]
     assert not apart, f'第 {apart[0] + 1} 步，两个进程的梯度不一样，模型就各走各的了：训练时要用 DistributedDataParallel 包起来的模型来算，它在 backward 时把梯度合起来。'
+    assert not first_error and not other_error, (f'两个进程一起训练，没有走到最后：{first_error or other_error}。一轮的最后一批只有 1 首，'
+                                                 '第二个进程一首也没有，也要跟着算、跟着通信，不然就停在那里。')
     wrong = [step for step, (mine, theirs) in enumerate(zip(gradients, right, strict=True))
              if not torch.allclose(mine, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())]
     times = (gradients[wrong[0]].norm() / right[wrong[0]].norm()).item() if wrong else 1

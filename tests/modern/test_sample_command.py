@@ -183,3 +183,19 @@ def test_it_streams_and_stops_quietly_at_ctrl_c(tmp_path):
     finally:
         process.kill()
     assert process.returncode == 0 and not err, err
+
+
+@pytest.mark.parametrize('rung, kept', [
+    *((rung, {}) for rung in LADDERS['modern'].since('v20')),
+    *((rung, {'optimizer': {'state': {}}, 'step': 3}) for rung in LADDERS['modern'].since('v22'))])
+def test_what_the_rungs_from_v20_on_save_is_read(rung, kept, sampler, monkeypatch, tmp_path):
+    """As they pack it; a checkpoint has more in it, which the sampler and the export leave alone."""
+    module, export = load(rung.path), load('modern/export_hf.py')
+    for name, value in SIZES.items():
+        monkeypatch.setattr(module, name, value)
+    model, path = module.BabyGPT(len(VOCABULARY), **SIZES), tmp_path / 'saved.pth'
+    path.write_bytes(module.pack(model, module.Tokenizer(VOCABULARY), **kept))
+    read, tokenizer = load(sampler).load_model(path)
+    assert tokenizer.chars == [*VOCABULARY]
+    assert all(torch.equal(value, read.state_dict()[name]) for name, value in model.state_dict().items())
+    assert export.load_checkpoint(path)['rung'] == rung.stem

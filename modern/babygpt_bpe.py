@@ -1,0 +1,729 @@
+"""BabyGPT 旁路：字节级 BPE，token 由文本自己长出来
+
+到 v23 为止，一个字就是一个 token，词表里没有的字，一个也写不了。这里从 256 个字节开始：任何文字的 UTF-8 都由它们组成，
+所以没有不认识的字。再从文本里找最常相邻的一对，合成一个新的 token，反复 n_merges 次（BPE，Sennrich 等 2016，3.2 节；
+从字节开始，Radford 等 2019，2.2 节）：先合出常用的字，再合出常用的词，「何处」「东风」各成一个 token。
+合并不跨过标点和换行；空格和后面的字在一起。给文字编码，就是照学来的次序再合并一遍。
+
+合并的训练是这一级的正文：每一对记下它出现的位置，合并一次，只看这些位置和它们的邻居，不用每次重数整个文本。
+同样的 n 个字，token 少了，模型一次看得更远，每步也更省；可是每个 token 的损失不能和每个字的损失相比。
+这里打印的仍是每字的损失：各 token 的损失加起来，除以它们一共的字数，所以和 v20 的可以比。只差一点：
+一行的第一个 token 没有上文，不用猜，它若不止一个字，那几个字也就不在平均里。
+
+运行（CPU 约 10 分钟）：python modern/babygpt_bpe.py
+换别的文本，什么文字都行：python modern/babygpt_bpe.py --data 文件
+看曲线：wandb leet
+和 v23 对照：git diff --no-index modern/babygpt_v23_ddp.py modern/babygpt_bpe.py
+"""
+
+import argparse
+import hashlib
+import heapq
+import io
+import os
+import re
+import signal
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+import wandb
+from torch import distributed as dist
+from torch import nn
+from torch.nn import functional as F
+
+device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
+
+# torchrun 给每个进程的编号，在自己那台机器上的编号，以及一共几个进程；不用 torchrun，就是一个进程
+rank = int(os.environ.get('RANK', '0'))
+local_rank = int(os.environ.get('LOCAL_RANK', '0'))
+n_processes = int(os.environ.get('WORLD_SIZE', '1'))
+
+# 超参数：CPU 上取十分钟训练得完的一组，加速器上取大得多的模型；命令行可以改任何一个，行末的注释就是 --help 里的说明
+on_cpu = device == 'cpu'
+batch_size = 8 if on_cpu else 64  # 每一步同时看多少首词，是一个进程看的
+block_size = 128 if on_cpu else 256  # 一首词最多看多少个 token，再长的截去后面
+n_embd = 192 if on_cpu else 384  # 每个 token 用多少个数表示
+n_head = 6  # 注意力分成几个头
+n_kv_head = 2  # 几个头的 key 和 value，几个 query 头合用一个
+n_layer = 3 if on_cpu else 6  # 叠几层 Block
+dropout = 0.0 if on_cpu else 0.2  # 训练时随机丢掉多大比例的数
+learning_rate = 2e-3 if on_cpu else 3e-4  # 优化器每一步走多大
+max_iters = 7600 if on_cpu else 5000  # 一共训练多少步
+warmup_iters = 100  # 学习率用多少步升到最高
+eval_interval = 1000 if on_cpu else 500  # 每隔多少步评估一次
+eval_iters = 50  # 每次评估取多少批求平均
+n_merges = 4000  # 合并多少次，词表就是 256 个字节加上这么多
+train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
+max_new_tokens = 100  # 续写多少个 token
+seed = 1337  # 随机种子：种子相同，结果相同
+precision = 'auto'  # 训练时矩阵乘法的精度：float32、bfloat16，或者 auto，各试一秒，用快的
+# --preset 的几组：没有显卡的笔记本电脑，苹果的处理器，8 GB 和 24 GB 的显卡，以及和 GPT-2 的 small、medium 一样深、一样宽的
+preset_columns = ['batch_size', 'block_size', 'n_embd', 'n_head', 'n_kv_head', 'n_layer', 'precision']
+presets = {
+    'laptop': [8, 128, 192, 6, 2, 3, 'auto'],
+    'mac': [32, 256, 256, 8, 2, 6, 'auto'],
+    'gpu8': [64, 256, 384, 6, 2, 6, 'auto'],
+    'gpu24': [96, 256, 512, 8, 2, 8, 'bfloat16'],
+    'small': [32, 512, 768, 12, 4, 12, 'bfloat16'],
+    'medium': [32, 512, 1024, 16, 4, 24, 'bfloat16'],
+}
+prompts = ['浣溪沙', '菩萨蛮']  # 从这些字开始续写
+data_path = Path(__file__).parent.with_name('ci.txt')
+model_path = Path(__file__).with_name('model.pth')  # 验证损失最低的模型存在这里
+checkpoint_path = Path(__file__).with_name('checkpoint.pth')  # 接着训练要用的一切，每次评估之后存在这里
+# 合并不跨过标点和换行；空格和后面的字在一起，别的都连成一段
+chunk_pattern = r' ?[^ \n，。、！？；：]+|[ \n，。、！？；：]'
+# 填充不是字。F.cross_entropy 遇到 -100 就不计，既没有损失，也没有梯度
+padding = -100
+
+
+def read_text(path, train_ratio, block_size):
+    """读出整个文本；读不了，或者不够切出训练集和验证集，就说明原因并退出。"""
+    try:
+        text = path.read_text(encoding='utf-8-sig')  # 有没有 BOM 都读得对
+    except OSError as error:
+        sys.exit(f'读不到 {path}（{error.strerror}）：请把这个文件放到这里再运行。')
+    except UnicodeDecodeError:
+        sys.exit(f'{path} 不是 UTF-8 文本：请另存为 UTF-8 编码再运行。')
+    if int(train_ratio * len(split_poems(text, block_size))) == 0:
+        sys.exit(f'{path} 里的词太少：训练集和验证集各要有一首以上。')
+    return text
+
+
+def hash_of(text):
+    """文本的哈希值：换了一个字，就完全不同。"""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def split_chunks(text):
+    """把文本切成段，合并都在一段之内。"""
+    return re.findall(chunk_pattern, text)
+
+
+def train_merges(text, n_merges):
+    """从文本学出 n_merges 次合并，依次是 (左, 右) 两个编号，第 i 次合并出的 token 是 256 + i 号。不够常见的（只剩一处）就不合并了。"""
+    chunks = [chunk.encode() for chunk in split_chunks(text)]
+    ends = np.append(0, np.cumsum([len(chunk) for chunk in chunks]))
+    # 整个文本排成一条链：各位置的编号，左边和右边的邻居。-1 是段与段的分界，和已经并到左边去的位置
+    ids = np.insert(np.frombuffer(b''.join(chunks), dtype=np.uint8).astype(np.int64), ends, -1)
+    left, right = np.arange(-1, len(ids) - 1), np.arange(1, len(ids) + 1) % len(ids)
+    places_of, most_common = {}, []  # 每一对出现在哪里；最常见的排在最前的堆
+
+    def record(places):
+        """记下从这些位置开始的各对。"""
+        places = places[(ids[places] >= 0) & (ids[right[places]] >= 0)]
+        keys = ids[places] << 32 | ids[right[places]]
+        order = keys.argsort(kind='stable')
+        for same in np.split(places[order], np.flatnonzero(np.diff(keys[order])) + 1) if len(places) else []:
+            pair = ids[same[0]].item(), ids[right[same[0]]].item()
+            places_of[pair] = same
+            heapq.heappush(most_common, (-len(same), pair))
+
+    record(np.arange(len(ids)))
+    merges = []
+    while most_common and len(merges) < n_merges:
+        n, pair = heapq.heappop(most_common)
+        places = places_of.pop(pair)
+        places = places[(ids[places] == pair[0]) & (ids[right[places]] == pair[1])]  # 有的已经并进了别的 token
+        if len(places) < -n:  # 记的次数过时了，改过来，重新排队
+            places_of[pair] = places
+            heapq.heappush(most_common, (-len(places), pair))
+            continue
+        if len(places) < 2:
+            break
+        if pair[0] == pair[1]:  # 三个相同的挨着，只能合并前两个
+            kept, used = [], -1
+            for place in places.tolist():
+                if place != used:
+                    kept.append(place)
+                    used = right[place]
+            places = np.array(kept)
+        gone = right[places]
+        ids[places], ids[gone] = 256 + len(merges), -1
+        right[places] = right[gone]
+        left[right[places]] = places
+        record(np.unique(np.concatenate([left[places], places])))
+        merges.append(pair)
+    return merges
+
+
+class Tokenizer:
+    """文字和编号互换：文字的 UTF-8 字节，照学来的次序合并。什么文字都有编号，合起来又是原来的文字。"""
+
+    def __init__(self, merges):
+        self.merges = merges
+        self.tokens = [bytes([i]) for i in range(256)]  # 每个编号是哪几个字节
+        for a, b in merges:
+            self.tokens.append(self.tokens[a] + self.tokens[b])
+        self.ids = {tuple(pair): 256 + i for i, pair in enumerate(merges)}
+        self.vocab_size = len(self.tokens)
+        self.known = {}  # 编过的段，不用再编一遍
+
+    def encode(self, text):
+        """文字变成编号的列表。"""
+        return [i for chunk in split_chunks(text) for i in self.encode_chunk(chunk)]
+
+    def encode_chunk(self, chunk):
+        """一段文字：总是合并最先学到的那一对，直到没有可合并的。"""
+        if chunk not in self.known:
+            ids = list(chunk.encode())
+            while pairs := [pair for pair in pairwise(ids) if pair in self.ids]:
+                pair = min(pairs, key=self.ids.get)
+                merged = []
+                for i in ids:
+                    if merged and (merged[-1], i) == pair:
+                        merged[-1] = self.ids[pair]
+                    else:
+                        merged.append(i)
+                ids = merged
+            self.known[chunk] = ids
+        return self.known[chunk]
+
+    def decode(self, ids):
+        """编号变回文字；不成字的字节（字写了一半）显示为 �。"""
+        return b''.join(self.tokens[i] for i in ids).decode(errors='replace')
+
+    def lengths(self):
+        """每个 token 里有几个字 (V,)：UTF-8 里，不是 10 开头的字节就是一个字的开头。"""
+        return torch.tensor([sum(byte >> 6 != 0b10 for byte in token) for token in self.tokens])
+
+
+def split_poems(text, block_size):
+    """一首词一行，从标题到结尾的空行。没有空行的文本，每 block_size 个字一行，前一行的末字就是后一行的首字。"""
+    poems = re.split(r'\n\s*\n', text.strip())
+    if len(poems) > 1:
+        return [f'{poem}\n\n' for poem in poems]
+    return [text[i:i + block_size + 1] for i in range(0, len(text) - 1, block_size)]
+
+
+def pad(rows):
+    """各首词的编号排成一张表，一首一行，短的后面填上 padding。"""
+    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=padding)  # (N, L)
+
+
+def make_batches(poems, batch_size, generator=None):
+    """一轮的各批，每批是几个行号 (B,)：每首词恰好在一批里，同批的长短相近，填充就少；次序每轮不同。"""
+    lengths = (poems != padding).sum(dim=1).cpu()  # (N,)
+    batches = (lengths + torch.rand(len(poems), generator=generator)).argsort().split(batch_size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+
+def get_batch(poems, rows):
+    """取这几行的词 x，以及往后错一个字的 y：x 每个位置的下一个字就是答案。
+
+    注释里的形状：N 是词的首数，L 是表的宽度，B 是一批几首，T 是其中最长的一首的字数，V 是词表大小。
+    """
+    chunks = poems[rows]  # (B, L)
+    chunks = chunks[:, :(chunks != padding).sum(dim=1).max()]  # (B, T+1)
+    # 填充排在词的后面，词里的字看不到它：在 x 里读成几号字都一样，在 y 里它不算答案
+    return chunks[:, :-1].clamp(min=0), chunks[:, 1:]
+
+
+@torch.no_grad()
+def estimate_loss(model, train_poems, val_poems, eval_iters, batch_size, lengths):
+    """训练集和验证集上每字的平均损失，lengths (V,) 是每个 token 的字数。每次都看同样的词，曲线才平滑、可比。"""
+    model.eval()
+    losses = {}
+    for name, poems in [('train', train_poems), ('val', val_poems)]:
+        generator = torch.Generator().manual_seed(0)  # 单独的随机源，不打乱训练用的那一个
+        batches = [get_batch(poems, rows) for rows in make_batches(poems[:eval_iters * batch_size], batch_size, generator)]
+        sizes = [(y != padding).sum().item() for _, y in batches]  # 各批的 token 数和字数都不同，先加起来，最后才平均
+        n_chars = sum(lengths[y[y != padding]].sum().item() for _, y in batches)
+        losses[name] = sum(n * model(x, y)[1].item() for n, (x, y) in zip(sizes, batches)) / n_chars
+    model.train()
+    return losses
+
+
+class RMSNorm(nn.Module):
+    """把每个位置的数除以它们的均方根：只管大小，不减均值，也没有偏置（Zhang、Sennrich 2019，第 4 节）。"""
+
+    def __init__(self, n_embd):
+        super().__init__()
+        self.eps = 1e-6  # 全是 0 时也不除以 0
+        self.weight = nn.Parameter(torch.ones(n_embd))
+
+    def forward(self, x):
+        scale = torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps)  # (B, T, 1)
+        return self.weight * (x * scale)  # (B, T, n_embd)
+
+
+def rotary(block_size, head_size, base=10000.0):
+    """每个位置上，每一对数该转的角度的余弦和正弦：第 t 个位置转 t 份，各对快慢不同（Su 等 2021，3.4.2 节）。half 是 head_size 的一半。"""
+    speeds = base ** (-torch.arange(0, head_size, 2) / head_size)  # (half,)
+    angles = torch.arange(block_size)[:, None] * speeds  # (block_size, half)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x, cos, sin):
+    """前一半的每个数和后一半的对应的数是平面上的一点 (x1, x2)，按它的位置转一个角度。"""
+    x1, x2 = x.chunk(2, dim=-1)  # (B, n_head, T, half)
+    return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], dim=-1)  # (B, n_head, T, head_size)
+
+
+class MultiHeadAttention(nn.Module):
+    """多头注意力：同样的宽度切成几个头，每头宽 head_size，按自己的 query、key、value 看上文（Vaswani 等 2017，3.2.2 节）。"""
+
+    def __init__(self, block_size, n_embd, n_head, n_kv_head, dropout):
+        super().__init__()
+        self.n_head, self.n_kv_head, head_size = n_head, n_kv_head, n_embd // n_head
+        self.query = nn.Linear(n_embd, n_embd, bias=False)
+        self.key = nn.Linear(n_embd, n_kv_head * head_size, bias=False)
+        self.value = nn.Linear(n_embd, n_kv_head * head_size, bias=False)
+        self.proj = nn.Linear(n_embd, n_embd, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.q_norm = RMSNorm(head_size)
+        self.k_norm = RMSNorm(head_size)
+        cos, sin = rotary(block_size, head_size)  # (block_size, half)
+        self.register_buffer('cos', cos, persistent=False)
+        self.register_buffer('sin', sin, persistent=False)
+
+    def forward(self, x):
+        T = x.size(1)
+        q = self.query(x).unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, n_head, T, head_size)
+        k = self.key(x).unflatten(2, (self.n_kv_head, -1)).transpose(1, 2)  # (B, n_kv_head, T, head_size)
+        v = self.value(x).unflatten(2, (self.n_kv_head, -1)).transpose(1, 2)  # (B, n_kv_head, T, head_size)
+        q, k = self.q_norm(q), self.k_norm(k)  # (B, n_head, T, head_size)
+        # q 和 k 各转了自己的角度，点积里只剩下两个角度的差：相隔几个字
+        q, k = rotate(q, self.cos[:T], self.sin[:T]), rotate(k, self.cos[:T], self.sin[:T])  # (B, n_head, T, head_size)
+        # 缩放、掩码、softmax、加权一次算完；enable_gqa：相邻的几个 query 头合用同一个 key 头和 value 头，不用复制
+        p = self.dropout.p if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True, enable_gqa=True)  # (B, n_head, T, head_size)
+        out = out.transpose(1, 2).flatten(2)  # (B, T, n_embd)
+        return self.dropout(self.proj(out))  # (B, T, n_embd)
+
+
+class FeedForward(nn.Module):
+    """前馈网络：每个位置单独加工取来的信息，先放宽到 8/3 倍，一半当闸门，开多大由它定（SwiGLU，Shazeer 2020，第 2 节）。"""
+
+    def __init__(self, n_embd, dropout):
+        super().__init__()
+        hidden = 8 * n_embd // 3  # 三个矩阵，合起来和原来的两个 4 倍宽的一样大
+        self.gate = nn.Linear(n_embd, hidden, bias=False)
+        self.up = nn.Linear(n_embd, hidden, bias=False)
+        self.down = nn.Linear(hidden, n_embd, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        x = F.silu(self.gate(x)) * self.up(x)  # (B, T, hidden)
+        return self.dropout(self.down(x))  # (B, T, n_embd)
+
+
+class Block(nn.Module):
+    """一层：先用注意力互相交流，再用前馈网络各自加工。"""
+
+    def __init__(self, block_size, n_embd, n_head, n_kv_head, dropout):
+        super().__init__()
+        self.sa = MultiHeadAttention(block_size, n_embd, n_head, n_kv_head, dropout)
+        self.ffwd = FeedForward(n_embd, dropout)
+        self.ln1 = RMSNorm(n_embd)
+        self.ln2 = RMSNorm(n_embd)
+
+    def forward(self, x):
+        x = x + self.sa(self.ln1(x))  # (B, T, n_embd)
+        x = x + self.ffwd(self.ln2(x))  # (B, T, n_embd)
+        return x
+
+
+class BabyGPT(nn.Module):
+    """从每个位置的字算出下一个字的得分；反复取下一个字，就是写作。"""
+
+    def __init__(self, vocab_size, block_size, n_embd, n_head, n_kv_head, n_layer, dropout):
+        super().__init__()
+        self.block_size = block_size
+        self.token_embedding_table = nn.Embedding(vocab_size, n_embd)
+        self.blocks = nn.Sequential(*[Block(block_size, n_embd, n_head, n_kv_head, dropout) for _ in range(n_layer)])
+        self.ln_f = RMSNorm(n_embd)
+        self.lm_head = nn.Linear(n_embd, vocab_size, bias=False)
+        self.token_embedding_table.weight = self.lm_head.weight  # 同一个矩阵：读进来和写出去，一个字都是同样的 n_embd 个数
+
+    def forward(self, idx, targets=None):
+        """idx 和 targets 是 (B, T) 的编号；返回得分 (B, T, V) 和每字平均损失（nat），没有 targets 时损失是 None。"""
+        x = self.token_embedding_table(idx)  # (B, T, n_embd)
+        x = self.blocks(x)  # (B, T, n_embd)
+        x = self.ln_f(x)  # (B, T, n_embd)
+        logits = self.lm_head(x)  # (B, T, V)
+        if targets is None:
+            return logits, None
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    @torch.no_grad()
+    def generate(self, idx, max_new_tokens):
+        """在 idx (B, T) 后面逐字续写，返回 (B, T + max_new_tokens)。"""
+        for _ in range(max_new_tokens):
+            logits, _ = self(idx[:, -self.block_size:])  # (B, T, V)
+            probs = F.softmax(logits[:, -1], dim=-1)  # (B, V)
+            next_idx = torch.multinomial(probs, num_samples=1)  # (B, 1)
+            idx = torch.cat([idx, next_idx], dim=1)  # (B, T+1)
+        return idx
+
+
+def write(model, tokenizer, prompt, max_new_tokens):
+    """从 prompt（词牌，或者整个标题）写起，写到空行，就是一首；最多写 max_new_tokens 个字。"""
+    idx = torch.tensor([tokenizer.encode(prompt)], device=device)  # (1, T)
+    model.eval()
+    for _ in range(max_new_tokens):
+        idx = model.generate(idx, 1)  # (1, T+1)
+        if tokenizer.decode(idx[0, -2:].tolist()) == '\n\n':
+            break
+    model.train()
+    return tokenizer.decode(idx[0].tolist()).rstrip('\n')
+
+
+def get_lr(step, learning_rate, warmup_iters, max_iters):
+    """第 step 步的学习率：前 warmup_iters 步从小升到 learning_rate，此后每步降得一样多，到 max_iters 降到 0。"""
+    return learning_rate * min((step + 1) / warmup_iters, (max_iters - step) / (max_iters - warmup_iters))
+
+
+def compile_model(model, x, y):
+    """torch.compile 过的模型，和原来的是同一组参数；这里没有它要的编译器，就说明原因并退出。x 和 y 是 (B, T)。"""
+    compiled = torch.compile(model, dynamic=True)  # 各批的 T 不同，只编译一次
+    try:
+        with torch.random.fork_rng():
+            compiled(x, y)[1].backward()  # 算第一次的时候才编译
+    except Exception as error:  # 缺的东西不同，torch 报的错就不同
+        reason = str(error).strip().split('\n')[0]
+        raise SystemExit(f'这里用不了 --compile（{reason}）：装好 C++ 编译器（显卡还要 triton）再试，或者去掉 --compile。') from error
+    return compiled
+
+
+def time_steps(forward, x, y, seconds=1.0):
+    """同一批词 (B, T)，float32 和 bfloat16 轮流算损失和梯度，各算 seconds 秒，返回各自最快的一步用了几秒。参数不变，随机数还回去。"""
+    fastest = {'float32': float('inf'), 'bfloat16': float('inf')}
+    n_rounds, started = 0, time.perf_counter()
+    with torch.random.fork_rng():
+        while n_rounds < 3 or time.perf_counter() - started < len(fastest) * seconds:
+            for name, best in fastest.items():
+                began = time.perf_counter()
+                with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=name == 'bfloat16'):
+                    _, loss = forward(x, y)
+                loss.backward()
+                if device != 'cpu':
+                    torch.accelerator.synchronize()
+                fastest[name] = min(best, time.perf_counter() - began)
+            n_rounds += 1
+    return fastest
+
+
+def join_processes():
+    """和别的进程连起来：显卡之间用 nccl，处理器之间用 gloo；每个进程用自己的那一块显卡。"""
+    if device != 'cpu':
+        if local_rank >= torch.accelerator.device_count():
+            sys.exit(f'这台机器只有 {torch.accelerator.device_count()} 块显卡：请调小 --nproc_per_node，一块显卡一个进程。')
+        torch.accelerator.set_device_index(local_rank)
+    dist.init_process_group('nccl' if torch.device(device).type == 'cuda' else 'gloo')
+
+
+def from_first(value):
+    """每个进程都得到第 0 个进程的 value。"""
+    values = [value]
+    if n_processes > 1:
+        dist.broadcast_object_list(values)
+    return values[0]
+
+
+def total(number):
+    """各进程的 number 加起来，每个进程都得到这个和。"""
+    if n_processes == 1:
+        return number
+    number = torch.tensor(int(number), device=device)
+    dist.all_reduce(number)
+    return number.item()
+
+
+def start_tracking(config, run_id):
+    """开始一次 wandb 记录，或者接着 run_id 的那一次：登录过就同步到网上，否则记在本地；设了 WANDB_MODE 就照它办。"""
+    try:
+        mode = os.environ.get('WANDB_MODE') or ('online' if wandb.login(prompt=False) else 'offline')
+        return wandb.init(project='babygpt', config=config, mode=mode, id=run_id, resume='allow')
+    except (wandb.Error, ValueError) as error:
+        if 'WANDB_MODE' in os.environ:
+            sys.exit(f'按 WANDB_MODE={os.environ["WANDB_MODE"]} 启动不了 wandb：{error}')
+        print(f'连不上 wandb，改为离线记录：{error}')
+        return wandb.init(project='babygpt', config=config, mode='offline', id=run_id, resume='allow')
+
+
+def save(path, content):
+    """先写成临时文件再改名：写到一半被打断，或者磁盘满了，原来的文件都完好。"""
+    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        sys.exit(f'写不了 {path}（{error.strerror}）：请腾出空间或改好权限再运行，原来的文件没有动。')
+
+
+def set_aside(path):
+    """从头训练之前，上一次的文件改名留着：它的模型也许更好，它也许还没有训练完。"""
+    try:
+        if path.exists():
+            os.replace(path, path.with_name(f'{path.stem}.prev.pth'))
+    except OSError as error:
+        sys.exit(f'给 {path} 改不了名（{error.strerror}）：请改好权限再运行。')
+
+
+def pack(model, tokenizer, **more):
+    """把参数、重建模型要用的超参数和各次合并打包成一段字节：写词的脚本只需要这些。接着训练还要的，都在 more 里。"""
+    hyper_params = {'block_size': block_size, 'n_embd': n_embd, 'n_head': n_head, 'n_kv_head': n_kv_head, 'n_layer': n_layer,
+                    'dropout': dropout}
+    buffer = io.BytesIO()
+    torch.save({'rung': Path(__file__).stem, 'model': model.state_dict(), 'hyper_params': hyper_params,
+                'merges': tokenizer.merges, **more}, buffer)
+    return buffer.getvalue()
+
+
+def random_sources():
+    """训练用到的随机源：处理器的；用加速器，还有它的。"""
+    return {'cpu': torch} if device == 'cpu' else {'cpu': torch, device.type: torch.get_device_module(device)}
+
+
+def read_checkpoint(path):
+    """读出 checkpoint；没有就返回 None，从头开始；读不出来，或者不是这个脚本存的，就说明原因并退出。"""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        print(f'没有 {path.name}，从头开始。')
+        return None
+    except OSError as error:
+        sys.exit(f'读不了 {path}（{error.strerror}）。')
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
+    except Exception as error:  # 坏在不同的地方，torch 报的错就不同
+        raise SystemExit(f'{path} 残缺，或者根本不是 checkpoint：去掉 --resume，从头训练。') from error
+    rung = checkpoint.get('rung') if isinstance(checkpoint, dict) else None
+    if rung != Path(__file__).stem or 'optimizer' not in checkpoint:
+        sys.exit(f'{path} 不是 {Path(__file__).name} 存的 checkpoint（是 {rung} 存的）：去掉 --resume，从头训练。')
+    return checkpoint
+
+
+def parse_args():
+    """命令行上给了的超参数用给的值，没给的用顶部的默认值；说不通的值，训练之前就指出来。返回这些值、读出的文本和接着训练的 checkpoint。"""
+    parser = argparse.ArgumentParser(
+        usage='%(prog)s [--名称 值 ...]', description='训练 BabyGPT。', add_help=False, allow_abbrev=False)
+    options = parser.add_argument_group('选项（默认值随设备而定）')
+    # 顶部的每个数都是一个选项，行末的注释就是它的说明
+    source = Path(__file__).read_text(encoding='utf-8')
+    for name, meaning in re.findall(r'^(\w+) = .+  # (.+)$', source, flags=re.MULTILINE):
+        default = globals()[name]
+        if isinstance(default, (int, float)):
+            options.add_argument(f'--{name}', type=type(default), default=default, metavar='值',
+                                 help=f'{meaning}（默认 {default}）')
+    options.add_argument('--prompts', nargs='+', metavar='文字', help=f'从这些字开始续写（默认 {" ".join(prompts)}）')
+    options.add_argument('--data', type=Path, default=data_path, metavar='文件', dest='data_path',
+                         help=f'用来训练的 UTF-8 文本（默认 {data_path.name}）')
+    options.add_argument('--precision', choices=['auto', 'float32', 'bfloat16'], default=precision, metavar='精度',
+                         help='训练时矩阵乘法用 float32 还是 bfloat16；auto 各试一秒，用快的（默认 auto）')
+    options.add_argument('--compile', action='store_true', help='用 torch.compile，要有 C++ 编译器，显卡还要 triton')
+    options.add_argument('--preset', metavar='名称', help=f'用一组现成的大小、批和精度：{"、".join(presets)}')
+    options.add_argument('--resume', action='store_true', help=f'从 {checkpoint_path.name} 接着训练，没有它就从头开始；超参数照它记的')
+    options.add_argument('-h', '--help', action='help', help='显示这段说明')
+    checkpoint = None
+    if parser.parse_known_args()[0].resume:  # 只有第 0 个进程的那台机器上有这个文件
+        checkpoint = from_first(read_checkpoint(checkpoint_path) if rank == 0 else None)
+    if checkpoint:
+        parser.set_defaults(**checkpoint['args'])
+    preset = parser.parse_known_args()[0].preset
+    if preset not in [None, *presets]:
+        parser.error(f'没有 --preset {preset}：有的是 {"、".join(presets)}')
+    parser.set_defaults(**dict(zip(preset_columns, presets.get(preset, []))))  # 命令行上另外给了的，仍用给的值
+    args = parser.parse_args()
+
+    for name, value in vars(args).items():
+        zero = value == 0 and name in ['dropout', 'seed']  # 只有这两个可以是 0
+        if type(value) is int and not (zero or 0 < value < 2 ** 63):
+            parser.error(f'--{name} 必须大于 0，小于 2^63')
+        if isinstance(value, float) and not (zero or 0 < value < 1):
+            parser.error(f'--{name} 必须在 0 和 1 之间')
+    if args.n_embd % args.n_head:
+        parser.error(f'--n_embd {args.n_embd} 不能被 --n_head {args.n_head} 整除，分不成一样宽的头')
+    if args.n_head % args.n_kv_head:
+        parser.error(f'--n_head {args.n_head} 不能被 --n_kv_head {args.n_kv_head} 整除，query 头分不成一样大的组')
+    if args.n_embd // args.n_head % 2:
+        parser.error(f'--n_embd {args.n_embd} 分成 {args.n_head} 个头，每头 {args.n_embd // args.n_head} 个数，是奇数，配不成对来旋转')
+    if args.warmup_iters >= args.max_iters:
+        parser.error(f'--warmup_iters {args.warmup_iters} 必须小于 --max_iters {args.max_iters}，否则学习率升不到最高')
+    for name in ['block_size', 'n_embd', 'n_head', 'n_kv_head', 'n_layer', 'n_merges', 'train_ratio',
+                 'seed'] if checkpoint else []:
+        if getattr(args, name) != checkpoint['args'][name]:  # 换了这些，就不是同一次训练
+            parser.error(f'--{name} {getattr(args, name)} 接不上：{checkpoint_path.name} 是用 {checkpoint["args"][name]} 训练的')
+    if checkpoint and args.precision == 'auto':  # 不用再试，接着用原来的
+        args.precision = checkpoint['args']['precision']
+
+    text = read_text(args.data_path, args.train_ratio, args.block_size)
+    if checkpoint and hash_of(text) != checkpoint['data']:
+        sys.exit(f'{args.data_path} 接不上：{checkpoint_path.name} 是用另一份文本训练的，请用 --data 给出原来的。')
+    if args.prompts is None:  # 别人的文本里不一定有这两个词牌
+        args.prompts = prompts if set(text).issuperset(''.join(prompts)) else [text[:2]]
+    if '' in args.prompts:
+        parser.error('--prompts 不能是空的')
+
+    # 首尾合用的一张按字的表，每层 10 个 n_embd × n_embd 的方阵（query、proj，前馈网络 8 个），key 和 value 小一些，别的参数很少
+    n_squares = 10 + 2 * args.n_kv_head / args.n_head
+    n_params = (256 + args.n_merges) * args.n_embd + int(n_squares * args.n_layer * args.n_embd ** 2)
+    n_angles = args.n_layer * args.block_size * args.n_embd // args.n_head
+    n_numbers = 4 * n_params + n_angles  # 参数、梯度、AdamW 为每个参数记的两个数，每层旋转用的余弦和正弦
+    try:
+        torch.empty(n_numbers, device=device)  # 先试试放不放得下
+    except (RuntimeError, TypeError):
+        sys.exit(f'模型太大，内存放不下：约 {n_params:,} 个参数，连同梯度、AdamW 记的数和角度要 {4 * n_numbers / 1e9:,.0f} GB。'
+                 '请调小 --n_embd、--n_layer 或 --block_size。')
+    return args, text, checkpoint
+
+
+def died(reason):
+    """有一个进程停了，别的也走不下去，这时要说的话。"""
+    return (f'第 {rank} 个进程停了（{reason}）：多半是另一个进程出了错，或者被杀了。'
+            f'{checkpoint_path.name} 是完整的，加 --resume 接着训练。')
+
+
+def main():
+    if n_processes > 1:
+        join_processes()
+    if rank:  # 只有第 0 个进程说话；参数说得通，以后再出了错，哪个进程都要说
+        sys.stdout = sys.stderr = io.StringIO()
+    args, text, checkpoint = parse_args()
+    sys.stderr = sys.__stderr__
+    globals().update(vars(args))  # 从这里起，顶部的常量就是这一次的取值
+    torch.manual_seed(seed)
+    tokenizer = Tokenizer(checkpoint['merges'] if checkpoint else train_merges(text, n_merges))
+    lengths = tokenizer.lengths().to(device)  # (V,)
+    words = [tokenizer.decode([i]) for i in range(256, tokenizer.vocab_size) if lengths[i] > 1]
+    words = [word for word in words if '�' not in word]
+    print(f'{tokenizer.vocab_size:,} 个 token 里有 {len(words):,} 个是两个字以上的词，最先合成的是：{"、".join(words[:40])}')
+    poems = split_poems(text, block_size)
+    poems = [tokenizer.encode(poem) for poem in poems]
+    n_cut = sum(len(poem) > block_size + 1 for poem in poems)
+    poems = pad([poem[:block_size + 1] for poem in poems]).to(device)  # (N, L)
+    n_train = int(train_ratio * len(poems))
+    train_poems, val_poems = poems[:n_train], poems[n_train:]
+
+    model = BabyGPT(tokenizer.vocab_size, block_size, n_embd, n_head, n_kv_head, n_layer, dropout).to(device)
+    # 没写 weight_decay，就是默认的 0.01：每走一步，每个参数还往 0 缩一点，乘以 1 - 0.01 × learning_rate
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, fused=True)
+    n_params = sum(p.numel() for p in model.parameters())
+    print(f'设备 {device}，词表 {tokenizer.vocab_size:,} 个 token，训练集 {len(train_poems):,} 首，'
+          f'验证集 {len(val_poems):,} 首，{n_cut:,} 首太长，只看前 {block_size} 个 token，模型 {n_params:,} 个参数')
+
+    with torch.random.fork_rng():  # 试用的一批词是随机取的，随机数要还回去
+        x, y = get_batch(train_poems, make_batches(train_poems, batch_size)[0])  # (B, T)
+    forward = compile_model(model, x, y) if args.compile else model
+    if precision == 'auto':
+        seconds = from_first(time_steps(forward, x, y))
+        args.precision = min(seconds, key=seconds.get)
+        print(f'各试一秒，一步 float32 {seconds["float32"] * 1000:.1f} 毫秒，bfloat16 {seconds["bfloat16"] * 1000:.1f} 毫秒：'
+              f'用 {args.precision}')
+
+    if n_processes > 1:
+        print(f'{n_processes} 个进程，每一步共看 {n_processes * batch_size} 首')
+        forward = nn.parallel.DistributedDataParallel(forward)
+    if rank == 0:
+        run = start_tracking({**vars(args), 'device': str(device), 'n_params': n_params, 'n_processes': n_processes},
+                             checkpoint and checkpoint['run_id'])
+    best_val = float('inf')
+    interrupted = False
+
+    def interrupt(*_):
+        """第一次按 Ctrl-C：走完这一步，评估、保存，然后收尾；再按一次：立刻退出。"""
+        nonlocal interrupted
+        interrupted = True
+        if n_processes == 1:  # torchrun 会把 Ctrl-C 再转告一次
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, interrupt)
+    if n_processes > 1:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(died('torchrun 让它停下')))
+    started = resumed = time.perf_counter()
+    train_seconds = 0.0
+    batches, n_chars = [], 0
+    kept_args = {**vars(args), 'data_path': str(args.data_path.resolve()), 'preset': None}  # 接着训练时的默认值；preset 已在其中
+    first, evaluated = 0, None  # 从第几步走起；哪一步已经评估过
+    if checkpoint:
+        model.load_state_dict(checkpoint['model'])
+        optimizer.load_state_dict(checkpoint['optimizer'])
+        first = evaluated = checkpoint['step']
+        best_val, batches, n_chars = checkpoint['best_val'], checkpoint['batches'], checkpoint['n_chars']
+        train_seconds, started = checkpoint['train_seconds'], started - checkpoint['seconds']
+        for name, source in random_sources().items():
+            if name in checkpoint['random']:  # 换了一种设备，就没有它的
+                source.set_rng_state(checkpoint['random'][name])
+        for unfinished in checkpoint_path.parent.glob('*.pth.*.tmp') if rank == 0 else []:  # 保存到一半被杀，剩下的
+            unfinished.unlink(missing_ok=True)
+        print(f'从 {checkpoint_path.name} 接着训练：第 {first} 步')
+    elif rank == 0:
+        set_aside(model_path)
+        set_aside(checkpoint_path)
+    if rank:  # dropout 各丢各的
+        torch.manual_seed(seed + rank + first)
+    for step in range(first, max_iters + 1):
+        stopping = total(interrupted) > 0  # 有一个进程收到，就都停在这一步
+        last = step == max_iters or stopping
+        if stopping:
+            print('收到 Ctrl-C，评估、保存之后停下；再按一次立刻退出。')
+        if rank == 0 and (step % eval_interval == 0 or last) and step != evaluated:
+            train_seconds += time.perf_counter() - resumed
+            losses = estimate_loss(model, train_poems, val_poems, eval_iters, batch_size * n_processes, lengths)
+            speed = n_chars / train_seconds
+            seconds = time.perf_counter() - started
+            left = f'{seconds / step * (max_iters - step):.0f}' if step else '?'
+            print(f'第 {step:5d} 步  训练损失 {losses["train"]:.4f}  验证损失 {losses["val"]:.4f}'
+                  f'  每秒 {speed:7,.0f} 字  还要 {left:>4} 秒')
+            with torch.random.fork_rng():  # 写词用掉的随机数要还回去，训练不受影响
+                poems = [[step, write(model, tokenizer, prompt, max_new_tokens)] for prompt in prompts]
+            run.log({'train/loss': losses['train'], 'val/loss': losses['val'], 'tokens_per_second': speed,
+                     'poems': wandb.Table(columns=['step', 'poem'], data=poems)}, step=step)
+            if step and losses['val'] < best_val:
+                best_val = losses['val']
+                save(model_path, pack(model, tokenizer))
+                print(f'        验证损失是目前最低，已存到 {model_path.name}')
+            state = {
+                'step': step, 'optimizer': optimizer.state_dict(), 'batches': batches, 'best_val': best_val, 'run_id': run.id,
+                'random': {name: source.get_rng_state() for name, source in random_sources().items()},
+                'seconds': seconds, 'train_seconds': train_seconds, 'n_chars': n_chars,
+                'data': hash_of(text), 'args': kept_args}
+            save(checkpoint_path, pack(model, tokenizer, **state))
+            resumed = time.perf_counter()
+        if last:
+            break
+        batches = batches or from_first(make_batches(train_poems, batch_size * n_processes))  # 一轮看完，再开始一轮
+        rows = batches.pop()
+        mine = rows[rank::n_processes]  # 隔着取，各进程的长短相近
+        x, y = get_batch(train_poems, mine if len(mine) else rows[:1])  # (B, T)
+        n_mine = (y != padding).sum().item() if len(mine) else 0  # 一轮的最后一批不够分，没分到的陪着算，不计
+        n_all = total(n_mine)
+        n_chars += total(lengths[y[y != padding]].sum().item() if len(mine) else 0)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=args.precision == 'bfloat16'):
+            _, loss = forward(x, y)
+        loss = loss * (n_mine * n_processes / n_all)  # DDP 把各进程的梯度直接平均，乘上字数的份额，才是每字的平均
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # 所有梯度合成一个向量，长过 1 就缩到 1
+        for group in optimizer.param_groups:
+            group['lr'] = get_lr(step, learning_rate, warmup_iters, max_iters)
+        optimizer.step()
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if n_processes > 1:
+        dist.destroy_process_group()
+    if rank:
+        return
+    for prompt in prompts:
+        print(f'\n{write(model, tokenizer, prompt, max_new_tokens)}')
+    if run.offline:
+        folder = Path(run.dir).parent
+        print(f'\n这次训练离线记录在 {folder}\n看曲线：wandb leet {folder}\n以后上传：wandb sync {folder.parent}/*-{run.id}')
+    run.finish()
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('\n已中断。')
+    except RuntimeError as error:  # 别的进程断了线，通信就报错
+        if n_processes == 1:
+            raise
+        sys.exit(died(str(error).strip().split('\n')[0]))
