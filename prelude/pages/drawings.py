@@ -215,7 +215,7 @@ def levels(say):
         y = 6 + 66 * place
         label = f'P{"₀₁₂₃₄₅"[order]}' if order else '1 / V'
         sub = say['looks'].format(order - 1) if order > 1 else say['nothing'] if order else say['uniform']
-        d.box(x - 100, y, 200, 44, label, 7 if order > 2 else 1, sub=sub)
+        d.box(x - 100, y, 200, 44, label, 1 if order in (0, 2) else 7, sub=sub)
         if order:
             d.arrow(x, y + 44, x, y + 66)
             d.text(x + 10, y + 60, say['left'], 'shape', 'start')

@@ -254,24 +254,24 @@ def v7():
     taken = script.discounts(counts)
     total = int(counts[grams // size == context].sum())
     left = round(float(level.left[np.searchsorted(level.contexts, context)]), 4)
-    ids = sorted(range(size), key=lambda i: -count_of(context * size + i, grams, counts))[:4]
-    ids.append(tokens.ids['鸪'])
-    ids.append(tokens.ids['美'])
+    ids = sorted(range(size), key=lambda i: -count_of(context * size + i, grams, counts))[:4] + [tokens.ids[each] for each in '鸪美']
     below = lower.mix(np.arange(size), np.full(size, 1 / size))
-    rows = []
+    found = {name: [] for name in ('char', 'count', 'taken', 'below', 'p', 'p_made', 'add_one')}
     for i in ids:
-        count = count_of(context * size + i, grams, counts)
-        off, share = float(taken[min(count, 3)]), round(float(below[i]), 5)
-        p = (count - round(off, 3)) / total + left * share
-        rows.append({'char': tokens.chars[i], 'count': count, 'taken': off, 'below': share, 'p': p,
-                     'made': f'({count} − {number(off, 3)}) ÷ {total} + {number(left, 4)} × {number(share, 5)}',
-                     'plain': count / total, 'add_one': (count + 1) / (total + size)})
+        count, share = count_of(context * size + i, grams, counts), round(float(below[i]), 5)
+        off = round(float(taken[min(count, 3)]), 3)
+        p = (count - off) / total + left * share
         assert abs(p - level.mix(np.array([context * size + i]), below[[i]])[0]) < 1e-4
+        made = f'({count} − {number(off, 3)}) ÷ {total} + {number(left, 4)} × {number(share, 5)}'
+        for name, value in zip(found, (tokens.chars[i], float(count), off, share, p, made, (count + 1) / (total + size)), strict=True):
+            found[name].append(value)
+    common, never = ({name: values[part] for name, values in found.items()} for part in (slice(4), slice(4, None)))
+    assert never['count'] == [0, 0]
     kinds = [{'char': each, 'times': int(np.count_nonzero(train == tokens.ids[each])), 'kinds': int(np.count_nonzero(grams % size == tokens.ids[each])),
               'share': float(np.count_nonzero(train == tokens.ids[each]) / len(train)), 'below': float(below[tokens.ids[each]])} for each in '鸪美']
     contexts = np.unique(script.pack(train, 4, size))
     unseen = 1 - np.isin(script.pack(val, 4, size), contexts).mean()
-    return {'char': char, 'total': total, 'left': left, 'taken': [float(each) for each in taken[1:]], 'rows': rows, 'kinds': kinds, 'unseen': float(unseen),
+    return {'char': char, 'total': total, 'left': left, 'taken': [float(each) for each in taken[1:]], 'common': common, 'never': never, 'kinds': kinds, 'unseen': float(unseen),
             'seen_once': float((counts == 1).mean()), 'pairs': len(grams), 'cells': size ** 2}
 
 
