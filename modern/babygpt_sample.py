@@ -305,7 +305,7 @@ def load_model(path):
         sys.exit(f'{path} 里没有模型的参数，不是 v20 存的：{retrain}')
     rung = checkpoint.get('rung', '根目录的 v12')
     if not re.fullmatch(r'babygpt_v2\d_\w+', rung):
-        sys.exit(f'{path} 是 {rung} 存的，结构和 v20 不同，这里读不了：{retrain}')
+        sys.exit(f'{path} 是 {rung} 存的，结构或者词表和 v20 不同，这里读不了：{retrain}')
     try:
         tokenizer = Tokenizer(checkpoint['vocabulary'])
         hyper_params = checkpoint['hyper_params']
