@@ -31,7 +31,6 @@ from torch.nn import functional as F
 
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
 
-train_ratio = 0.9  # 前面多大比例的文本用来训练，其余用来验证
 data_path = Path(__file__).parent.with_name('ci.txt')
 model_path = Path(__file__).with_name('model.pth')
 pretrained_path = data_path.with_name('pretrained') / 'model_v20.pth'
@@ -337,7 +336,7 @@ def make_prompts(args):
 def commonest_form(tune):
     """训练集里这个词牌最常见的句式：标点和换行照写，字都写成「字」。没有两首相同，就引发 ValueError。"""
     text = data_path.read_text(encoding='utf-8')
-    poems = text[:int(train_ratio * len(text))].split('\n\n')[:-1]  # 最后一首切断了
+    poems = text[:int(0.9 * len(text))].split('\n\n')[:-1]  # 前九成是训练集，最后一首切断了
     bodies = [poem.partition('\n')[2] for poem in poems if poem.startswith(f'{tune} ')]
     forms = [re.sub('[^。，、！？；：\n]', '字', body) for body in bodies]
     clauses = [re.findall('字+', form) for form in forms]

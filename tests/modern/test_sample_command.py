@@ -221,6 +221,7 @@ def test_it_says_so_on_stderr_and_with_an_exit_code(sampler):
 
 @pytest.mark.parametrize('content, words', [
     (checkpoint('babygpt_v19_qk_norm'), ['babygpt_v19_qk_norm', 'v20']),
+    (checkpoint('babygpt_bpe'), ['babygpt_bpe', 'v20']),
     ({name: value for name, value in checkpoint().items() if name != 'rung'}, ['v12', 'v20']),
     ([1], ['没有模型的参数']),
     (checkpoint(vocabulary=VOCABULARY[1:]), ['对不上', 'lm_head']),
@@ -228,7 +229,7 @@ def test_it_says_so_on_stderr_and_with_an_exit_code(sampler):
     (b'', ['残缺']),
     (b'no model', ['残缺']),
     (None, ['找不到']),
-], ids=['v19', 'v12', 'list', 'short vocabulary', 'no sizes', 'empty', 'text', 'missing'])
+], ids=['v19', 'bpe', 'v12', 'list', 'short vocabulary', 'no sizes', 'empty', 'text', 'missing'])
 def test_a_model_of_another_kind_is_named(refused, content, words, tmp_path):
     path = tmp_path / 'model.pth'
     if isinstance(content, bytes):
