@@ -164,10 +164,11 @@ def v4():
         positive = F.relu(found)
         strokes.append({'image': x, 'sums': found[0, 0], 'found': positive[0, 0], 'pooled': F.max_pool2d(positive, 2)[0, 0]})
         logits.append(model(x[None])[0])
-    row, column = 1, 1
-    made = ' + '.join(f'{factor(window[i][j])} × {number(image[row + i - 1, column + j - 1].item(), 0)}' for i in range(3) for j in range(3))
+    edged = F.pad(image, (1, 1, 1, 1)).tolist()
+    made = [[' + '.join(f'{factor(window[i][j])} × {number(edged[row + i][column + j], 0)}' for i in range(3) for j in range(3))
+             for column in range(4)] for row in range(4)]
     return {'window': window, 'strokes': strokes, 'same': torch.equal(*logits), 'changed': int((strokes[0]['image'] != strokes[1]['image']).sum()),
-            'made': [[made if (i, j) == (row, column) else None for j in range(4)] for i in range(4)],
+            'made': made,
             'parts': parameters('v4', n_channels=12, n_classes=10), 'below': sum(parameters('v3', n_in=64, n_hidden=256, n_classes=10).values())}
 
 
