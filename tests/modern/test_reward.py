@@ -1,19 +1,24 @@
 """Form as a reward: what a poem is worth, the best of several, and what a model learns from its own poems."""
 
 import re
+import signal
+import sys
 
 import pytest
 import torch
 
 from kit import form
 from kit.files import CORPUS, ROOT, read
-from kit.ladders import LADDERS
-from kit.scripts import install, load, module_of, run
+from kit.ladders import LADDERS, by_path
+from kit.scripts import install, load, module_of, run, start
 from kit.shapes import Tracer
-from tests.modern.test_sample_command import assert_clear, checkpoint
+from tests.modern.test_sample_command import assert_clear, assert_said, checkpoint
 
-REWARDED = [rung for rung in LADDERS['modern'].rungs if re.search(r'_v2[4-6]_', rung.path)]
+RUNGS = LADDERS['modern'].rungs
+REWARDED = [rung for rung in RUNGS if re.search(r'_v2[4-6]_', rung.path)]
+TRAINED = REWARDED[1:]
 EACH = pytest.mark.parametrize('rung', REWARDED, ids=lambda rung: rung.stem)
+LEARNS = pytest.mark.parametrize('rung', TRAINED, ids=lambda rung: rung.stem)
 BEST = 'modern/babygpt_v24_best_of_n.py'
 PRETRAINED = ROOT / 'pretrained' / 'model_v20.pth'
 TWO_FORMS = ['题 甲\n春江。\n花月夜，往事。\n\n'] * 2 + ['题 乙\n春江花，月夜。\n\n'] * 2 + ['题 丙\n春。\n\n', '别 丁\n春。\n\n']
@@ -143,3 +148,235 @@ def test_the_shapes_of_v24_are_as_its_comments_say():
         module.write(module.BabyGPT(**SIZES), tokenizer, ['浣溪沙 '], args)
     assert not tracer.faults(SIZES | {'B': B, 'T': T, 'S': T, 'G': 1, 'Q': T, 'V': SIZES['vocab_size'], 'head_size': head_size,
                                       'half': head_size // 2, 'hidden': 8 * SIZES['n_embd'] // 3})
+
+
+# v25 and v26: learning from one's own poems
+
+TINY = {'block_size': 24, 'n_embd': 12, 'n_head': 3, 'n_kv_head': 1, 'n_layer': 1}
+SMALL = ['--n_tunes', 2, '--num_samples', 6, '--batch_size', 4, '--max_iters', 4, '--warmup_iters', 1, '--eval_interval', 2, '--eval_iters', 2,
+         '--eval_samples', 2, '--max_new_tokens', 14, '--learning_rate', 0.01]
+
+
+def corpus_of_tunes(tunes='甲乙丙丁戊', each=60):
+    """Tunes of one form each, a first clause of one to five characters."""
+    poems = [f'{tune}调 某\n{"春江花月夜往事"[i % 7] * (number + 1)}。\n' for i in range(each) for number, tune in enumerate(tunes)]
+    return '\n'.join(poems)
+
+
+def tiny_checkpoint(seed=0):
+    torch.manual_seed(seed)
+    vocabulary = ''.join(sorted(set(corpus_of_tunes())))
+    model = module_of(LADDERS['modern']['v20']).BabyGPT(len(vocabulary), **TINY, dropout=0.1)
+    return {'rung': 'babygpt_v20_tied_embedding', 'model': model.state_dict(), 'hyper_params': TINY | {'dropout': 0.1}, 'vocabulary': vocabulary}
+
+
+def installed(rung, folder):
+    path = install(rung.path, folder, corpus=corpus_of_tunes())
+    torch.save(tiny_checkpoint(), path.with_name('model.pth'))
+    return path
+
+
+def played(path, monkeypatch, *options, change=lambda module: None):
+    """main() in this process: the module, after `change` was made to it."""
+    module, before = load(path), signal.getsignal(signal.SIGINT)
+    monkeypatch.setenv('WANDB_MODE', 'disabled')
+    monkeypatch.setattr(sys, 'argv', [path.name, *map(str, [*SMALL, *options])])
+    change(module)
+    try:
+        module.main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return module
+
+
+def models_of(module, seed=0):
+    """The tiny model in its cached form, v20's with the same weights, and their tokenizer."""
+    kept = tiny_checkpoint(seed)
+    tokenizer = module.Tokenizer(kept['vocabulary'])
+    cached = module.BabyGPT(tokenizer.vocab_size, **TINY)
+    full = module_of(LADDERS['modern']['v20']).BabyGPT(tokenizer.vocab_size, **TINY, dropout=0.0).eval()
+    for model in (cached, full):
+        model.load_state_dict(kept['model'])
+    return cached, full, tokenizer
+
+
+OWN = ['甲调 某\n春江。\n\n', '乙调 某\n花月夜往事。春。\n\n', '丙调 某\n江']
+
+
+@LEARNS
+def test_what_the_model_is_asked_about_is_what_it_wrote(rung):
+    """Not the tune, which it was given, nor the padding: these have no log-probability and no gradient. The rest is v20's full pass."""
+    module = module_of(rung)
+    cached, full, tokenizer = models_of(module)
+    x, y = module.own_batch(OWN, tokenizer, TINY['block_size'])
+    for row, poem in zip(y, OWN, strict=True):
+        assert tokenizer.decode(row[row >= 0].tolist()) == poem[3:], 'all that follows the name of the tune and the space'
+    seen = []
+    cached.register_forward_hook(lambda _, args, output: (output.retain_grad(), seen.append(output))[0])
+    found = module.log_probs(cached, x, y)
+    expected = full(x)[0].log_softmax(-1).gather(2, y.clamp(min=0)[..., None])[..., 0].masked_fill(y < 0, 0)
+    assert torch.allclose(found, expected, atol=1e-5) and found.shape == y.shape
+    found.sum().backward()
+    assert torch.equal(seen[0].grad.abs().sum(-1) > 0, y >= 0)
+
+
+@LEARNS
+def test_poems_longer_than_the_block_are_cut(rung):
+    module = module_of(rung)
+    cached, _, tokenizer = models_of(module)
+    x, y = module.own_batch([*OWN, '甲调 某\n' + '春' * 40], tokenizer, TINY['block_size'])
+    assert x.shape == y.shape == (4, TINY['block_size']) and module.log_probs(cached, x, y).isfinite().all()
+
+
+@LEARNS
+def test_the_distance_is_0_from_itself_never_below_and_on_average_the_divergence(rung):
+    """Over all answers, each as often as the model gives it: k3 is then the Kullback-Leibler divergence to the digit."""
+    module = module_of(rung)
+    now, start = torch.randn(2, 5, 30, generator=torch.Generator().manual_seed(1)).double().log_softmax(-1)
+    assert (module.divergence(now, now) == 0).all() and (module.divergence(now, start) > 0).all()
+    expected = (now.exp() * (now - start)).sum(-1)
+    assert torch.allclose((now.exp() * module.divergence(now, start)).sum(-1), expected)
+
+
+@LEARNS
+def test_the_loss_of_real_poems_is_that_of_v20(rung):
+    module = module_of(rung)
+    cached, full, tokenizer = models_of(module)
+    poems = [f'{poem}\n\n' for poem in corpus_of_tunes().strip().split('\n\n')][:30]
+    table = module.pad(poems, tokenizer)
+    expected = module_of(LADDERS['modern']['v20']).estimate_loss(full, table, table, 3, 8)['val']
+    assert module.estimate_loss(cached, table, 3, 8) == pytest.approx(expected, abs=1e-5)
+
+
+@LEARNS
+def test_a_quarter_of_the_common_tunes_is_held_out(rung, poems):
+    module, train = module_of(rung), poems[:int(0.9 * len(poems))]
+    trained, held_out = module.split_tunes(train)
+    assert not set(trained) & set(held_out) and len(held_out) == 10
+    assert {*trained, *held_out} == set(form.Forms(map(form.parsed, train)).common()[:40])
+
+
+@LEARNS
+def test_held_out_tunes_are_never_written_for_to_learn_from(rung, monkeypatch, tmp_path):
+    """Nor does any but the four that are asked for get a batch of its own; evaluation asks for both, and learns from none."""
+    asked = []
+
+    def spy(module):
+        write, own_batch = module.write, module.own_batch
+        module.write = lambda model, tokenizer, prompts, each, longest: (
+            asked.append((each, {prompt.strip() for prompt in prompts})), write(model, tokenizer, prompts, each, longest))[1]
+        module.own_batch = lambda poems, *rest: (
+            torch.is_grad_enabled() and asked.append((6, {module.tune_of(poem) for poem in poems})), own_batch(poems, *rest))[1]
+        module.reward = lambda poem, forms: 1.0
+
+    module = played(installed(rung, tmp_path), monkeypatch, change=spy)
+    known = [f'{poem}\n\n' for poem in corpus_of_tunes().strip().split('\n\n')]
+    trained, held_out = map(set, module.split_tunes(known[:270]))
+    assert trained == {'甲调', '乙调', '丁调', '戊调'} and held_out == {'丙调'}
+    learned = [tunes for each, tunes in asked if each == 6]
+    assert len(learned) >= 4 * 2 and set().union(*learned) == trained
+    assert held_out in [tunes for each, tunes in asked if each == 2]
+
+
+@LEARNS
+def test_it_leaves_the_model_that_it_came_from_and_saves_one_that_the_sampler_reads(rung, monkeypatch, tmp_path, capsys):
+    path = installed(rung, tmp_path)
+    before = path.with_name('model.pth').read_bytes()
+    module = played(path, monkeypatch)
+    said = capsys.readouterr().out
+    assert str(path.with_name('model.pth')) in said.splitlines()[0] and len(re.findall('^第 ', said, re.MULTILINE)) == 3
+    assert path.with_name('model.pth').read_bytes() == before
+    [saved] = [file for file in path.parent.glob('*.pth') if file.name != 'model.pth']
+    assert saved == module.own_path and not list(path.parent.glob('*.tmp'))
+    model, _ = load('modern/babygpt_sample.py').load_model(saved)
+    assert not torch.equal(model.lm_head.weight, tiny_checkpoint()['model']['lm_head.weight'])
+
+
+@LEARNS
+def test_the_same_seed_does_the_same(rung, monkeypatch, tmp_path, capsys):
+    said = []
+    for name in 'ab':
+        (tmp_path / name).mkdir()
+        played(installed(rung, tmp_path / name), monkeypatch)
+        said.append(re.findall('^第 .*离出发 [\\d.]+', capsys.readouterr().out, re.MULTILINE))
+    assert said[0] == said[1] and len(said[0]) == 3
+
+
+@LEARNS
+def test_ctrl_c_saves_and_ends(rung, tmp_path):
+    """Sent once the first line is printed: it ends long before its rounds do, without a word on stderr, and what it saved is whole."""
+    path = installed(rung, tmp_path)
+    process = start(path, *map(str, SMALL), '--max_iters', '100000')
+    try:
+        while not process.stdout.readline().startswith('第 '):
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and 'Ctrl-C' in out and 'Traceback' not in err
+    [saved] = [file for file in path.parent.glob('*.pth') if file.name != 'model.pth']
+    load('modern/babygpt_sample.py').load_model(saved)
+
+
+@LEARNS
+@pytest.mark.parametrize('options, words', [
+    (['--tune', '无此调'], ['「无此调」', '句式']), (['--tune', '甲调', '丙调'], ['没有留下']), (['--num_samples', 0], ['num_samples']),
+    (['--learning_rate', 0], ['learning_rate']), (['--warmup_iters', 4], ['warmup_iters']), (['--seed', -1], ['seed']),
+    (['--model', 'none.pth'], ['none.pth']), (['--top', 3], ['--top']),
+], ids=str)
+def test_what_they_cannot_do_they_say(rung, options, words, monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit) as left:
+        played(installed(rung, tmp_path), monkeypatch, *options)
+    said = capsys.readouterr().err + (left.value.code if isinstance(left.value.code, str) else '')
+    assert left.value.code not in (0, None)
+    assert_said(said, words)
+
+
+@LEARNS
+def test_a_model_of_another_text_is_named(rung, monkeypatch, tmp_path):
+    path = installed(rung, tmp_path)
+    torch.save(checkpoint(), path.with_name('model.pth'))
+    with pytest.raises(SystemExit, match='model.pth.*词表里没有'):
+        played(path, monkeypatch)
+
+
+@LEARNS
+def test_a_reward_that_is_easily_had_rises(rung, monkeypatch, tmp_path, capsys):
+    """1 for a poem with at least three 春 in it, whatever else it says."""
+    def easy(module):
+        module.reward = lambda poem, forms: float(poem.count('春') >= 3)
+
+    played(installed(rung, tmp_path), monkeypatch, '--max_iters', 40, '--eval_interval', 40, '--eval_samples', 20, '--num_samples', 16,
+           '--learning_rate', 0.02, change=easy)
+    first, last = map(float, re.findall(r'奖励 ([\d.]+)', capsys.readouterr().out))
+    assert last > first + 0.2
+
+
+# v25: winners
+
+EXPERT = 'modern/babygpt_v25_expert_iteration.py'
+
+
+def test_winners_keep_the_form_and_are_no_copies():
+    """14 characters in a row of a training poem, its title aside, are a copy; 13 are none. A copy of another winner is not looked for."""
+    module = load(EXPERT)
+    real = '题 甲\n' + '春江花月夜往事。\n' * 2 + '知多少知多少知。\n\n'
+    forms = {'题': [(7, 7, 7)], '别': [(7, 7, 7)]}
+    body = [*real.partition('\n')[2][:-2]]
+    same = [''.join(body[:n]) + re.sub('[^。\n]', '某', ''.join(body[n:])) for n in (14, 13)]
+    assert [len(poem) for poem in same] == [len(body)] * 2
+    poems = [f'题 乙\n{same[0]}\n\n', f'题 乙\n{same[1]}\n\n', f'别 乙\n{same[1]}\n\n', f'题 乙\n{same[1]}\n', '题 甲\n某某。\n\n', real]
+    assert module.winners_of(poems, forms, set(module.runs_of(real))) == poems[1:3]
+    known = form.copies([poem.partition('\n')[2].rstrip('\n') for poem in poems[:3]], f'\n\n{real}')
+    assert known['copies'] == 1
+
+
+def test_v25_learns_from_nothing_but_winners_and_real_poems(monkeypatch, tmp_path):
+    """No winner, no gradient of its own: then the step is that of the real poems alone."""
+    def none(module):
+        module.reward = lambda poem, forms: 0.99
+        module.own_batch = lambda *_: pytest.fail('a poem that did not win is learned from') if torch.is_grad_enabled() else kept(*_)
+        kept = load(EXPERT).own_batch
+
+    played(installed(by_path(EXPERT), tmp_path), monkeypatch, change=none)
