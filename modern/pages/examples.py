@@ -302,6 +302,7 @@ def v17():
             'sigmoid': sigmoid, 'shut': shut(x[None, None]).abs().max().item(),
             'curve': [[each, torch.nn.functional.silu(torch.tensor(each)).item()] for each in xs],
             'lowest': min(torch.nn.functional.silu(torch.tensor(each)).item() for each in xs),
+            'n_embd': constants('v17')['n_embd'],
             'hidden': [4 * constants('v17')['n_embd'], ffwd_width(constants('v17')['n_embd'])],
             'counts': [count_ffwd(name) for name in ('v16', 'v17')]}
 
@@ -399,7 +400,7 @@ def v20():
             'both_made': [f'{number(a, 4)} + {factor(b, 4)}' for a, b in zip(read.tolist(), write.tolist(), strict=True)],
             'counts': [[parameters(name, size) for name in ('v19', 'v20')] for size in sizes],
             'layers': [size['n_layer'] for size in sizes], 'n_embd': [size['n_embd'] for size in sizes],
-            'narrow': [sum(parameters(name, sizes[0] | {'n_embd': 66}).values()) for name in ('v19', 'v20')], 'untrained': untrained_loss(), 'steps': [constants(name)['max_iters'] for name in ('v19', 'v20')]}
+            'narrow': [sum(parameters(name, sizes[0] | {'n_embd': 64}).values()) for name in ('v19', 'v20')], 'untrained': untrained_loss(), 'steps': [constants(name)['max_iters'] for name in ('v19', 'v20')]}
 
 
 @torch.no_grad()

@@ -3,6 +3,10 @@
 Each function returns {name of the model: what was found, and the code it was found with}.
 """
 
+import io
+import time
+from collections import Counter
+
 import torch
 
 from kit import form
@@ -14,6 +18,7 @@ from kit.scripts import load, module_of
 OLD, NEW = 'pretrained/model.pth', 'pretrained/model_v20.pth'
 RUNGS = {OLD: LADDERS['root']['v12'], NEW: LADDERS['modern']['v20']}
 CUT = int(0.9 * len(read(CORPUS)))  # where the validation part begins
+TRAINING, VALIDATION = read(CORPUS)[:CUT], read(CORPUS)[CUT:]
 
 
 def whole_poems():
@@ -26,7 +31,7 @@ def whole_poems():
         model.load_state_dict(checkpoint['model'])
         found[path] = made_of(rung.path) | {
             'model': file_hash(path), 'parameters': sum(p.numel() for p in model.parameters()),
-            'loss': form.loss(model, tokenizer, read(CORPUS)[CUT:]), 'train': form.loss(model, tokenizer, read(CORPUS)[:CUT // 10])}
+            'loss': form.loss(model, tokenizer, VALIDATION), 'train': form.loss(model, tokenizer, TRAINING[:CUT // 10])}
     return found
 
 
@@ -39,10 +44,53 @@ def written(temperatures=(1.0, 0.8)):
         def generate(idx, max_new_tokens):
             return torch.cat([idx, *type(model).generate(model, idx, max_new_tokens, temperature=temperature)], dim=1)
         model.generate = generate
-        return form.measure(model, tokenizer, read(CORPUS)[:CUT], before='')
+        return form.measure(model, tokenizer, TRAINING, before='')
 
     return {f'{NEW} {temperature}': made_of('modern/babygpt_sample.py') | {'model': file_hash(NEW)} | counted(temperature)
             for temperature in temperatures}
 
 
-MEASURED = {'whole_poems': whole_poems, 'written': written}
+def tokens(training=TRAINING, validation=VALIDATION, n_merges=4000, shown=40):
+    """What merges learned from the training part make of the validation part; SentencePiece's BPE with as many tokens beside them.
+
+    `words` are the tokens of two characters or more: how many there are, and which occur most often in the training part.
+    """
+    path = 'modern/babygpt_bpe.py'
+    script = module_of(LADDERS['modern']['babygpt_bpe'])
+    started = time.perf_counter()
+    tokenizer = script.Tokenizer(script.train_merges(training, n_merges))
+    seconds = time.perf_counter() - started
+    texts = [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
+    ways = {'babygpt_bpe': (tokenizer.encode, texts, seconds), 'SentencePiece': sentencepiece(training, tokenizer.vocab_size)}
+    found = {}
+    for name, (encode, texts, seconds) in ways.items():
+        words = [len(text) > 1 and '�' not in text for text in texts]
+        counts = Counter(i for i in encode(training) if words[i])
+        found[name] = made_of(path) | {
+            'vocabulary': len(texts), 'seconds': round(seconds, 1), 'per_character': round(len(encode(validation)) / len(validation), 4),
+            'words': sum(words), 'most': [texts[i] for i, _ in counts.most_common(shown)]}
+    return found
+
+
+def sentencepiece(text, vocab_size, coverage=0.98):
+    """SentencePiece's BPE, told to change no character and to write those it does not know as bytes, like ours.
+
+    The characters that make up `coverage` of the text are tokens of their own, and merges get what is left of vocab_size: with
+    ci.txt and 4,256 tokens, of which three control tokens are its own, nothing would be left at the default, 0.9995; 0.98 is the
+    lowest that it takes. It learns line by line, so line ends are a token that it is told of.
+    Returns what encodes a text, the text of each token, and the seconds that it learned for.
+    """
+    import sentencepiece as spm
+    model, started = io.BytesIO(), time.perf_counter()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(line for line in text.split('\n') if line), model_writer=model, model_type='bpe', vocab_size=vocab_size,
+        byte_fallback=True, character_coverage=coverage, normalization_rule_name='identity', add_dummy_prefix=False, remove_extra_whitespaces=False,
+        user_defined_symbols=['\n'], minloglevel=2)
+    seconds = time.perf_counter() - started
+    processor = spm.SentencePieceProcessor(model_proto=model.getvalue())
+    texts = ['�' if processor.is_byte(i) or processor.is_control(i) else processor.id_to_piece(i).replace('\u2581', ' ')
+             for i in range(len(processor))]
+    return processor.encode, texts, seconds
+
+
+MEASURED = {'whole_poems': whole_poems, 'written': written, 'tokens': tokens}
