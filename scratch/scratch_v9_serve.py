@@ -17,6 +17,7 @@ v8 的模型不变，换一个人来用它：不在终端里，在浏览器里�
 
 import argparse
 import asyncio
+import contextlib
 import json
 import socket
 import sys
@@ -337,7 +338,7 @@ class PoemRequest(BaseModel):
     temperature: float = Field(1.0, ge=0.01, le=100, title='0.01 到 100 的数', description='a number from 0.01 to 100')
     top_k: int | None = Field(None, ge=1, title='大于 0 的整数', description='an integer above 0')
     top_p: float | None = Field(None, gt=0, le=1, title='大于 0、不大于 1 的数', description='a number above 0, at most 1')
-    seed: int | None = Field(None, ge=0, lt=2 ** 32, title='0 到 2^32 的整数', description='an integer from 0 to 2^32')
+    seed: int | None = Field(None, ge=0, lt=2 ** 32, title='0 到 2^32 - 1 的整数', description='an integer from 0 to 2^32 - 1')
 
 
 class PoemsRequest(PoemRequest):
@@ -367,29 +368,30 @@ class BodyLimit:
             size += len(message.get('body', b''))
             if size <= self.max_body:
                 return message
-            async with asyncio.timeout(5):  # 剩下的收一点扔一点：不等对方发完就关上，对方看不到回答
-                while message.get('more_body'):
-                    message = await receive()
+            with contextlib.suppress(TimeoutError):  # 剩下的收一点扔一点：不等对方发完就关上，对方看不到回答
+                async with asyncio.timeout(5):
+                    while message.get('more_body'):
+                        message = await receive()
             raise refusal(413, f'请求体最多 {self.max_body} 字节。', f'A request has at most {self.max_body} bytes.')
 
         await self.app(scope, receive_counted, send)
 
 
-def refusal(status, zh, en, **headers):
+def refusal(status, zh, en, headers=None):
     """不答应，用中文和英文各说一句为什么。"""
     return HTTPException(status, {'zh': zh, 'en': en}, headers)
 
 
 def explain(error):
     """FastAPI 检查请求时发现的一个错误，说成中文和英文各一句。"""
-    name = str(error['loc'][-1])
-    field = PoemsRequest.model_fields.get(name)
+    where, name = error['loc'][0], str(error['loc'][-1])
+    fields = (PoemRequest if where == 'query' else PoemsRequest).model_fields
     if error['type'] == 'extra_forbidden':
-        names = ' '.join(PoemsRequest.model_fields)
+        names = ' '.join(fields)
         return f'没有 {name} 这一项，有的是 {names}。', f'There is no {name}; there are {names}.'
-    if field is None:
+    if name not in fields:
         return '请求体应是 JSON，例如 {"prompt": "春江"}。', 'The body must be JSON, such as {"prompt": "春江"}.'
-    return f'{name} 应是：{field.title}。', f'{name} must be {field.description}.'
+    return f'{name} 应是：{fields[name].title}。', f'{name} must be {fields[name].description}.'
 
 
 def begin(model, tokenizer, asked, num_samples):
@@ -412,7 +414,7 @@ def make_app(model, tokenizer, max_poems, max_body):
         """占一个位子，直到回答送完，或者对方走了；没有位子就请人稍后再来。"""
         if app.state.poems >= max_poems:
             raise refusal(503, f'正在写 {max_poems} 首，写不过来了，请稍后再来。',
-                          f'{max_poems} poems are being written, and that is all we can; please come back later.', **{'Retry-After': '5'})
+                          f'{max_poems} poems are being written, and that is all we can; please come back later.', {'Retry-After': '5'})
         app.state.poems += 1
         try:
             yield

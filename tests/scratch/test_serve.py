@@ -17,6 +17,7 @@ from kit.files import read
 from kit.scripts import install, module_of, run, start
 from tests.scratch.models import LADDER, TINY, save_model
 from tests.scratch.test_alone import NO_TORCH
+from tests.test_pages import wait_until, width
 
 SERVE = LADDER['v9']
 HANGS = 60  # seconds after which what should come has not come: no test waits so long unless it fails
@@ -193,6 +194,12 @@ def test_wrong_requests_are_told_what_is_wrong(server, asked, words):
     assert server.health()['poems'] == 0
 
 
+def test_a_stream_has_one_poem(server):
+    refused = server.client.get('/stream', params={'prompt': '春', 'num_samples': 2})
+    assert_refused(refused, 422, 'num_samples')
+    assert all(said.count('num_samples') == 1 and 'top_p' in said for said in refused.json()['detail'].values())
+
+
 @pytest.mark.parametrize('body', ['', '{', '[]', '3', 'null', '"春"', '{"prompt": "春"', "{'prompt': '春'}", b'\xff\xfe', b'{"prompt": "\xff"}',
                                   '[' * 9000, '春' * 100])
 def test_what_is_no_json_is_refused(server, body):
@@ -330,3 +337,61 @@ def test_its_docs_name_every_part_of_a_request(server):
     schemas = server.client.get('/openapi.json').json()
     assert {'/generate', '/stream', '/health'} == set(schemas['paths'])
     assert list(schemas['components']['schemas']['PoemsRequest']['properties']) == list(module_of(SERVE).PoemsRequest.model_fields)
+
+
+# In a browser
+
+def find(browser, name):
+    return browser.find_element('id', name)
+
+
+def background(browser, scheme):
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': [{'name': 'prefers-color-scheme', 'value': scheme}]})
+    return browser.execute_script('return getComputedStyle(document.body).backgroundColor')
+
+
+@pytest.mark.browser
+def test_the_page_writes_a_tune_on_a_phone_in_two_languages_by_day_and_by_night(browser, server):
+    width(browser, 380)
+    browser.get_log('performance'), browser.get_log('browser')
+    browser.get(f'http://127.0.0.1:{server.port}/')
+    if browser.execute_script('return document.documentElement.lang') == 'en':
+        find(browser, 'language').click()
+    assert find(browser, 'write').text == '写' and browser.title == '写词'
+    [tune] = [button for button in browser.find_elements('css selector', '#tunes button') if button.text == '浣溪沙']
+    tune.click()
+    wait_until(browser, lambda _: find(browser, 'poem').text and not find(browser, 'stop').is_displayed())
+    assert find(browser, 'poem').get_property('textContent').startswith('浣溪沙 ') and len(find(browser, 'poem').text) > 4
+    assert find(browser, 'said').text == ''
+
+    find(browser, 'prompt').send_keys('春Z')
+    find(browser, 'write').click()
+    wait_until(browser, lambda _: find(browser, 'said').text)
+    assert find(browser, 'said').text == '词表里没有这些字：Z' and find(browser, 'poem').text == '春Z'
+    find(browser, 'language').click()
+    assert find(browser, 'write').text == 'Write' and find(browser, 'said').text == 'The model does not know these characters: Z'
+    browser.find_element('tag name', 'summary').click()
+    assert browser.execute_script('return document.documentElement.scrollWidth') <= 380
+    assert background(browser, 'light') != background(browser, 'dark')
+
+    entries = [json.loads(entry['message'])['message'] for entry in browser.get_log('performance')]
+    asked = [entry['params']['request']['url'] for entry in entries if entry['method'] == 'Network.requestWillBeSent']
+    assert asked and all(url.startswith((f'http://127.0.0.1:{server.port}/', 'data:')) for url in asked)
+    assert not [entry for entry in browser.get_log('browser') if '422' not in entry['message']]
+
+
+@pytest.mark.browser
+def test_the_poem_grows_before_the_eyes_until_it_is_stopped(browser, endless):
+    browser.get(f'http://127.0.0.1:{endless.port}/')
+    browser.execute_script("document.getElementsByName('max_new_tokens')[0].value = '1000000000'")
+    find(browser, 'prompt').send_keys('春')
+    find(browser, 'write').click()
+    lengths = []
+    for _ in range(2):
+        wait_until(browser, lambda _: len(find(browser, 'poem').text) > sum(lengths) + 20)
+        lengths.append(len(find(browser, 'poem').text))
+    assert endless.health()['poems'] == 1
+    find(browser, 'stop').click()
+    endless.wait_for(poems=0)
+    wait_until(browser, lambda _: not find(browser, 'stop').is_displayed())
+    assert find(browser, 'said').text == ''
