@@ -237,6 +237,13 @@ def test_each_hunk_names_the_function_it_is_in(rung):
         assert around(lines, at - 1) == hunk.place
 
 
+def test_a_change_stays_under_its_function_when_the_next_is_in_the_one_around_it():
+    old = 'def outer():\n    def inner():\n        return 1\n    a = 2\n    b = 3\n    return 4\n'
+    made = diff.Diff(old, old.replace('1', '5').replace('4', '6'))
+    assert [(hunk.place, [line.new for line in lines_in(hunk.rows) if line.kind == 'add']) for hunk in made.hunks] == [
+        ('outer.inner', [3]), ('outer', [6])]
+
+
 def test_what_has_one_name_in_both_is_compared_with_its_namesake():
     old = 'def a():\n    return 1\n\n\ndef gone():\n    return 2\n\n\ndef b():\n    return 2\n'
     new = 'def a():\n    return 1\n\n\ndef b():\n    return 3\n'
