@@ -470,7 +470,7 @@ def test_the_gradient_is_at_the_characters_that_the_advantage_is_for(monkeypatch
     seen = []
 
     def sixth(module):
-        module.judge_clauses = lambda poem, forms: ([5, 6], [1.0, float(poem[5] in '春江花月夜')])
+        module.judge_clauses = lambda poem, forms: ([5, 6], [1.0, float(poem[5:6] in [*'春江花月夜'])])
         log_probs = module.log_probs
 
         def recorded(*given):
