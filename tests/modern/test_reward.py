@@ -465,6 +465,26 @@ def test_a_group_with_equal_rewards_has_no_gradient(monkeypatch, tmp_path):
         assert (first.norm() == 0) == (change is equal)
 
 
+def test_the_gradient_is_at_the_characters_that_the_advantage_is_for(monkeypatch, tmp_path):
+    """Only the sixth of each poem is judged: the fifth answer, for the first character is no answer."""
+    seen = []
+
+    def sixth(module):
+        module.judge_clauses = lambda poem, forms: ([5, 6], [1.0, float(poem[5:6] in [*'春江花月夜'])])
+        log_probs = module.log_probs
+
+        def recorded(*given):
+            found = log_probs(*given)
+            if found.requires_grad:
+                found.register_hook(seen.append)
+            return found
+        module.log_probs = recorded
+
+    played(installed(by_path(GROUP), tmp_path), monkeypatch, '--kl_weight', 0.0, '--real_weight', 0.0, change=sixth)
+    own = [gradient for gradient in seen if gradient.any()]
+    assert len(own) >= 4 and {column for gradient in own for column in gradient.any(dim=0).nonzero().flatten().tolist()} == {4}
+
+
 def test_the_divergence_holds_it_near_the_model_that_it_came_from(monkeypatch, tmp_path, capsys):
     """The same reward, with and without it."""
     def easy(module):
