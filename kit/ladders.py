@@ -8,13 +8,13 @@ from kit.files import ROOT, read
 
 
 class Rung:
-    """One script of a ladder. `number` is the N of its _vN; a script without one stands beside the numbered rungs."""
+    """One script of a ladder. `number` is the N of its _vN; a script without one, or that says so, stands beside the numbered rungs."""
 
     def __init__(self, ladder, data):
         self.ladder, self.data, self.path = ladder, data, data['path']
         found = re.search(r'_v(\d+)(?:_\w+)?\.py$', self.path)
-        self.number = int(found[1]) if found else None
-        self.page = data.get('page', f'v{self.number}' if found else None)
+        self.number = int(found[1]) if found and not data.get('beside') else None
+        self.page = data.get('page', f'v{found[1]}' if found else None)
         self.title, self.line, self.short = data.get('title', {}), data.get('line', {}), data.get('short', {})
         self.practice, self.tests = data.get('practice'), data.get('tests', [])
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -25,8 +24,6 @@ EDITIONS = {language: [(site.folder_of(ladder, language) / page.name).relative_t
                        for ladder in LADDERS.values() for page in site.pages_of(ladder)] for language in site.LANGUAGES}
 PAGES = [name for names in EDITIONS.values() for name in names]
 PAIRS = list(zip(*EDITIONS.values(), strict=True))
-CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
-DRIVER = shutil.which('chromedriver')
 
 
 @cache
@@ -340,23 +337,6 @@ def test_the_bars_of_the_ladder_start_at_nothing(language):
 
 
 # In a browser
-
-@pytest.fixture(scope='module')
-def browser():
-    if not (CHROMIUM and DRIVER):
-        (pytest.fail if os.environ.get('REQUIRE_BROWSER') else pytest.skip)('needs Chromium: apt-get install chromium chromium-driver')
-    from selenium import webdriver
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ('headless=new', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run',
-                     'disable-background-networking', 'disable-component-update', 'disable-sync'):
-        options.add_argument(f'--{argument}')
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(120)
-    yield driver
-    driver.quit()
-
 
 def width(browser, pixels):
     browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {

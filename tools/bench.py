@@ -456,7 +456,7 @@ def peak_of(maker, steps=5, beside=''):
 
 def scratch():
     """Each of the GPTs on numpy alone beside v10, timed in turn in one run, at both sizes; and what memory the steps take."""
-    plain, alone = ROOT_LADDER['v10'], LADDERS['scratch'].since('v6')
+    plain, alone = ROOT_LADDER['v10'], [LADDERS['scratch'][name] for name in ('v6', 'v7')]
     shapes = {'v10': shape_of(plain), 'v11': shape_of(TUNED)}
     for size, shape in shapes.items():
         numpy.random.seed(0)
