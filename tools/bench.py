@@ -549,21 +549,21 @@ def fast(lengths=(256, 512, 1024, 2048), fit=('laptop', 'mac'), rounds=9):
     for name, value in seconds.items():
         row = {'milliseconds': round(1e3 * value, 2), 'tokens_per_second': round(tokens / value),
                'ratio': round(value / seconds[f'{plain.stem} step'], 3)}
-        keep_fast(name, plain if plain.stem in name else FAST, row, shape)
+        keep_fast(name, plain if plain.stem in name else FAST, row)
     for length in lengths:
         for rung in (plain, FAST):
             long = shape | {'batch_size': 2, 'block_size': length}
-            keep_fast(f'{rung.stem} length {length}', rung, {'megabytes': full_peak(rung, long)}, long)
+            keep_fast(f'{rung.stem} length {length}', rung, {'megabytes': full_peak(rung, long)})
     for name in module_of(FAST).presets:
         sizes, precision = preset(name)
         row = needed(FAST, sizes, precision)
         if name in fit:
             row['megabytes'] = full_peak(FAST, sizes, precision)
-        keep_fast(f'{FAST.stem} preset {name}', FAST, row, sizes)
+        keep_fast(f'{FAST.stem} preset {name}', FAST, row)
 
 
-def keep_fast(name, rung, row, shape):
-    results.keep('fast', name, row | made_of_step(rung, shape))
+def keep_fast(name, rung, row):
+    results.keep('fast', name, row | made_of(rung.path) | here())
     print(f'{name:40s} {row}', flush=True)
 
 
