@@ -267,7 +267,7 @@ def test_held_out_tunes_are_never_written_for_to_learn_from(rung, monkeypatch, t
             asked.append((each, {prompt.strip() for prompt in prompts})), write(model, tokenizer, prompts, each, longest))[1]
         module.own_batch = lambda poems, *rest: (
             torch.is_grad_enabled() and asked.append((6, {module.tune_of(poem) for poem in poems})), own_batch(poems, *rest))[1]
-        module.reward = lambda poem, forms: 1.0
+        module.reward = lambda poem, forms: 1.0  # all are learned from
 
     module = played(installed(rung, tmp_path), monkeypatch, change=spy)
     known = [f'{poem}\n\n' for poem in corpus_of_tunes().strip().split('\n\n')]
@@ -346,6 +346,7 @@ def test_a_reward_that_is_easily_had_rises(rung, monkeypatch, tmp_path, capsys):
     """1 for a poem with at least three 春 in it, whatever else it says."""
     def easy(module):
         module.reward = lambda poem, forms: float(poem.count('春') >= 3)
+        module.judge_clauses = lambda poem, forms: ([len(poem)], [module.reward(poem, forms)])
 
     played(installed(rung, tmp_path), monkeypatch, '--max_iters', 40, '--eval_interval', 40, '--eval_samples', 20, '--num_samples', 16,
            '--learning_rate', 0.02, change=easy)
@@ -380,3 +381,129 @@ def test_v25_learns_from_nothing_but_winners_and_real_poems(monkeypatch, tmp_pat
         kept = load(EXPERT).own_batch
 
     played(installed(by_path(EXPERT), tmp_path), monkeypatch, change=none)
+
+
+# v26: advantages
+
+GROUP = 'modern/babygpt_v26_grpo.py'
+FORMS = {'题': [(2, 3, 2), (3, 2)]}
+
+
+@pytest.mark.parametrize('poem, pieces, rewards', [
+    ('题 甲\n江春。\n事往夜，江花。\n\n', ['江春。', '\n事往夜，', '江花。', '\n\n'], [1, 1, 1, 1]),
+    ('题 甲\n江春花，事往。\n\n', ['江春花，', '事往。', '\n\n'], [1, 1, 1]),
+    ('题 甲\n江春\n事往夜，江花\n\n', ['江春\n', '事往夜，', '江花\n', '\n'], [1, 1, 1, 1]),
+    ('题 甲\n江春。\n事往，江花。\n\n', ['江春。', '\n事往，'], [1, 0]),
+    ('题 甲\n江春。\n事往夜。\n\n', ['江春。', '\n事往夜。', '\n\n'], [1, 1, 0]),
+    ('题 甲\n江春。\n事往夜，江花。\n春，夜。\n\n', ['江春。', '\n事往夜，', '江花。', '\n春，'], [1, 1, 1, 0]),
+    ('题 甲\n江春。\n事往', ['江春。'], [1]), ('题 甲\n江', [], []), ('题 甲', [], []), ('题 甲\n\n', ['\n'], [0]),
+], ids=repr)
+def test_a_poem_is_judged_clause_by_clause_up_to_the_first_that_is_wrong(poem, pieces, rewards):
+    ends, found = load(GROUP).judge_clauses(poem, FORMS)
+    assert found == rewards
+    starts = [poem.find('\n') + 1, *ends]
+    assert [poem[start:end] for start, end in zip(starts, ends, strict=False)] == pieces
+
+
+def test_all_clauses_are_right_exactly_where_the_form_is_kept(poems):
+    module, cut = load(GROUP), int(0.9 * len(poems))
+    forms = module.count_forms(poems[:cut])
+    for poem in (each for real in poems[cut:cut + 300] if real.split(' ')[0] in forms for each in broken(real)):
+        ends, rewards = module.judge_clauses(poem, forms)
+        assert (0 not in rewards and poem.endswith('\n\n')) == (module.reward(poem, forms) == 1), poem
+        assert 0 not in rewards[:-1] and ends == sorted(set(ends)) and (not ends or ends[-1] <= len(poem))
+
+
+def test_advantages_are_measured_from_the_mean_of_those_that_came_so_far():
+    """At each clause they sum to 0; one that all got right, or all wrong, or that one poem alone came to, has none."""
+    nan = float('nan')
+    values = load(GROUP).advantages(torch.tensor([[1, 1, 1, 1], [1, 0, nan, nan], [1, 1, 0, nan], [1, 1, 1, nan]]))
+    assert torch.allclose(values, torch.tensor([[0, 1 / 4, 1 / 3, 0], [0, -3 / 4, 0, 0], [0, 1 / 4, -2 / 3, 0], [0, 1 / 4, 1 / 3, 0]]))
+    assert torch.allclose(values.sum(dim=0), torch.zeros(4), atol=1e-6)
+
+
+def test_an_advantage_is_given_to_the_characters_of_its_clause_and_no_others():
+    group = ['题 甲\n江春。\n事往夜，江花。\n\n', '题 某乙\n江春花，事往。\n\n', '题 甲\n江春。\n事往，江花。\n\n', '题 甲\n江']
+    found = load(GROUP).group_advantages(group, FORMS)
+    assert [len(values) for values in found] == [*map(len, group)]
+    expected = [[0] * 4 + [0] * 3 + [1 / 3] * 5 + [0] * 3 + [0] * 2, [0] * 5 + [0] * 4 + [1 / 3] * 3 + [0] * 2, [0] * 4 + [0] * 3 + [-2 / 3] * 4 + [0] * 5, [0] * 5]
+    for values, right in zip(found, expected, strict=True):
+        assert torch.allclose(values, torch.tensor(right, dtype=torch.float)), (values, right)
+
+
+def steps_of(rung, monkeypatch, folder, change, *options):
+    """The gradients of each step, before they are clipped, as one vector a step."""
+    seen = []
+
+    def spy(module):
+        change(module)
+        clip = module.nn.utils.clip_grad_norm_
+
+        def recorded(parameters, most):
+            parameters = [*parameters]
+            seen.append(torch.cat([p.grad.flatten() for p in parameters]))
+            return clip(parameters, most)
+
+        monkeypatch.setattr(module.nn.utils, 'clip_grad_norm_', recorded)
+
+    played(installed(rung, folder), monkeypatch, *options, change=spy)
+    return seen
+
+
+def test_a_group_with_equal_rewards_has_no_gradient(monkeypatch, tmp_path):
+    """At the first step, where the model is the one it came from, and with no real poems; a group with better and worse has one."""
+    def equal(module):
+        module.judge_clauses = lambda poem, forms: ([len(poem)], [1.0])
+
+    def unequal(module):
+        module.judge_clauses = lambda poem, forms: ([len(poem)], [float('春' in poem)])
+
+    rung, options = by_path(GROUP), ['--real_weight', 0.0, '--kl_weight', 0.5]
+    for change, name in ((equal, 'a'), (unequal, 'b')):
+        (tmp_path / name).mkdir()
+        first = steps_of(rung, monkeypatch, tmp_path / name, change, *options)[0]
+        assert (first.norm() == 0) == (change is equal)
+
+
+def test_the_gradient_is_at_the_characters_that_the_advantage_is_for(monkeypatch, tmp_path):
+    """Only the sixth of each poem is judged: the fifth answer, for the first character is no answer."""
+    seen = []
+
+    def sixth(module):
+        module.judge_clauses = lambda poem, forms: ([5, 6], [1.0, float(poem[5:6] in [*'春江花月夜'])])
+        log_probs = module.log_probs
+
+        def recorded(*given):
+            found = log_probs(*given)
+            if found.requires_grad:
+                found.register_hook(seen.append)
+            return found
+        module.log_probs = recorded
+
+    played(installed(by_path(GROUP), tmp_path), monkeypatch, '--kl_weight', 0.0, '--real_weight', 0.0, change=sixth)
+    own = [gradient for gradient in seen if gradient.any()]
+    assert len(own) >= 4 and {column for gradient in own for column in gradient.any(dim=0).nonzero().flatten().tolist()} == {4}
+
+
+def test_the_divergence_holds_it_near_the_model_that_it_came_from(monkeypatch, tmp_path, capsys):
+    """The same reward, with and without it."""
+    def easy(module):
+        module.judge_clauses = lambda poem, forms: ([len(poem)], [float('春' in poem)])
+
+    distances = []
+    for weight in (0.0, 0.9):
+        (tmp_path / str(weight)).mkdir()
+        played(installed(by_path(GROUP), tmp_path / str(weight)), monkeypatch, '--kl_weight', weight, '--real_weight', 0.0, '--max_iters', 30,
+               '--eval_interval', 30, change=easy)
+        distances += [float(re.findall(r'离出发 ([\d.]+)', capsys.readouterr().out)[-1])]
+    assert distances[1] < distances[0] / 2
+
+
+def test_real_poems_hold_the_loss(monkeypatch, tmp_path, capsys):
+    """With nothing to gain from its own poems, a step is one on real poems, and their loss falls."""
+    def equal(module):
+        module.judge_clauses = lambda poem, forms: ([len(poem)], [1.0])
+
+    played(installed(by_path(GROUP), tmp_path), monkeypatch, '--max_iters', 20, '--eval_interval', 20, '--kl_weight', 0.0, change=equal)
+    first, last = map(float, re.findall(r'验证损失 ([\d.]+)', capsys.readouterr().out))
+    assert last < first - 0.2

@@ -115,8 +115,8 @@ def forms():
 def test_with_constrain_every_poem_keeps_the_commonest_form(options, sampler, marks, forms):
     """However little the model knows: here each of its poems would break the form."""
     tunes = ['浣溪沙', '水调歌头', '菩萨蛮']
-    poems, *_ = constrained(sampler, '--model', marks, '--tune', *tunes, '--num_samples', 4, '--seed', 1, *options)
-    assert [parsed(poem)[0] for poem in poems] == [tune for tune in tunes for _ in range(4)] and len(set(poems)) > 8
+    poems, *_ = constrained(sampler, '--model', marks, '--tune', *tunes, '--num_samples', 10, '--seed', len(str(options)), *options)
+    assert [parsed(poem)[0] for poem in poems] == [tune for tune in tunes for _ in range(10)] and len(set(poems)) > 20
     for poem in poems:
         tune, body = parsed(poem)
         assert forms.keeps(tune, body) and form(body) == forms.counts[tune].most_common(1)[0][0]
@@ -142,22 +142,33 @@ def test_what_the_form_costs_is_what_the_model_gave_to_the_rest(sampler, marks):
 CLAUSES = ['一一，花花花。', '一花。\n一一，花一。', '花、一。\n一，花花。']
 
 
+def commonest_form(training, monkeypatch, tmp_path):
+    """What the sampler finds where the training part of a corpus has those poems of the tune, beside others."""
+    module = load(SAMPLER)
+    monkeypatch.setattr(module, 'data_path', tmp_path / 'ci.txt')
+    poems = [f'浣溪沙 苏轼\n{body if isinstance(body, str) else CLAUSES[body]}\n\n' for body in training]
+    others = [f'{tune} 苏轼\n花花花花花花花花花花花花。\n\n' for tune in ['浣溪沙慢'] * 65 + ['浣溪沙'] * 7]
+    text = ''.join(poems + others)
+    assert sum(map(len, others[65:])) < 0.1 * len(text)
+    module.data_path.write_text(text.rstrip('\n'), encoding='utf-8')
+    return module.commonest_form('浣溪沙')
+
+
 @pytest.mark.parametrize('training, expected', [
     ([1, 0, 1, 2, 0, 1], '字字。\n字字，字字。'),
     ([1, 0, 0, 0, 1, 2], '字字，字字字。'),
     ([2, 1, 1, 2, 2, 0], '字、字。\n字，字字。'),
-    (['一，一。', '一。\n一。', '一。\n一。', '一一。', '一一。'], '字。\n字。'),  # the form counts, then how it is punctuated
+    (['一一。', '一一。', '一，一。', '一。\n一。', '一。\n一。'], '字。\n字。'),  # the form counts, then how it is punctuated
 ], ids=str)
 def test_the_commonest_form_is_that_of_the_training_part(training, expected, monkeypatch, tmp_path):
     """Not that of the poems after it, nor that of a tune whose name begins alike."""
-    module = load(SAMPLER)
-    monkeypatch.setattr(module, 'data_path', tmp_path / 'ci.txt')
-    poems = [f'浣溪沙 苏轼\n{body if isinstance(body, str) else CLAUSES[body]}\n\n' for body in training]
-    others = [f'{tune} 苏轼\n花花花花花花花花花花花花。\n\n' for tune in ['浣溪沙慢'] * 60 + ['浣溪沙'] * 7]
-    text = ''.join(poems + others)
-    assert sum(map(len, others[60:])) < 0.1 * len(text)
-    module.data_path.write_text(text.rstrip('\n'), encoding='utf-8')
-    assert module.commonest_form('浣溪沙') == expected
+    assert commonest_form(training, monkeypatch, tmp_path) == expected
+
+
+@pytest.mark.parametrize('training', [[], [0], [0, 1, 2]], ids=str)
+def test_a_tune_no_two_of_whose_poems_agree_has_no_form(training, monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match='「浣溪沙」.*--constrain'):
+        commonest_form(training, monkeypatch, tmp_path)
 
 
 def assert_clear(result, *words):

@@ -69,6 +69,7 @@ def save_model(path, vocabulary=VOCABULARY, seed=0, **sizes):
     with torch.no_grad():
         for p in model.parameters():
             p += 0.3 * torch.randn(p.shape)
+        model.lm_head.weight *= 0.3  # or some characters would never come
     checkpoint = {'model': model.state_dict(), 'hyper_params': sizes, 'vocabulary': vocabulary}
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(load('tools/export_safetensors.py').as_safetensors(checkpoint))

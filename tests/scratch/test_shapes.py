@@ -8,7 +8,7 @@ import pytest
 
 from kit.scripts import load
 from kit.shapes import Tracer
-from tests.scratch.models import LADDER, VOCABULARY, save_model, training
+from tests.scratch.models import VOCABULARY, WRITING, save_model, training
 from tests.test_shapes import text_of
 
 B, T, V = 2, 3, 31
@@ -33,15 +33,19 @@ def test_shapes_are_as_the_comments_say(rung, monkeypatch, tmp_path):
     assert len(tracer.comments) > 8 and not tracer.faults(SYMBOLS)
 
 
-def test_shapes_of_what_writes_are_as_the_comments_say(monkeypatch, tmp_path):
+@pytest.mark.parametrize('rung', WRITING)
+def test_shapes_of_what_writes_are_as_the_comments_say(rung, monkeypatch, tmp_path):
     """First behind two places of the cache that are filled already, so that S is not T."""
-    module, path = load(LADDER['v8'].path), tmp_path / 'model.safetensors'
+    module, path = load(rung.path), tmp_path / 'model.safetensors'
     save_model(path, block_size=7, n_embd=20, n_head=4, n_layer=1)
-    model, _ = module.load_model(path)
+    model, tokenizer = module.load_model(path)
     monkeypatch.setattr(sys, 'argv', ['', '--prompts', '春江往', '--max_new_tokens', '1', '--model', str(path)])
     tracer = Tracer(module.__file__)
     with tracer:
-        model(np.zeros((B, T), int), model.empty_cache(B), 2)
+        model(np.zeros((B, T), int), [np.zeros((2, B, *model.cache_shape), np.float32)], 2)
         list(model.generate(np.zeros((B, T), int), 1, top_k=5, top_p=0.9))
-        module.main()
+        if rung.reached('v9'):
+            module.begin(model, tokenizer, module.PoemRequest(prompt='春江往'), B)
+        else:
+            module.main()
     assert len(tracer.comments) > 20 and not tracer.faults(SYMBOLS | {'V': len(VOCABULARY), 'S': T + 2, 'block_size': 7})
