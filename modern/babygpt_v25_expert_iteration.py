@@ -492,8 +492,8 @@ def main():
     model, tokenizer, hyper_params = load_model(path)
     start = copy.deepcopy(model)  # 出发的模型，不再变
     try:
-        val_poems = pad([poem[:model.block_size + 1] for poem in poems[n_train:]], tokenizer).to(device)  # (N, L)
-        train_poems = pad([poem[:model.block_size + 1] for poem in poems[:n_train]], tokenizer).to(device)  # (N, L)
+        val_poems = pad([poem[:model.block_size + 1] for poem in poems[n_train:]], tokenizer).to(device)
+        train_poems = pad([poem[:model.block_size + 1] for poem in poems[:n_train]], tokenizer).to(device)
     except ValueError as error:
         sys.exit(f'{path} 不是用这份语料训练的，{error}')
     known_runs = {run for poem in poems[:n_train] for run in runs_of(poem)}

@@ -6,7 +6,8 @@
 
 奖励一句一句地给（同一篇的 4.1.3 节，过程监督）：从头数起，每一句的字数对了是 1，错了是 0，错了的后面不再评；该结束时结束，也算一句。
 每一句只和同组里也对到这一句的比，错在哪里，就只有那一句的字受罚。同组全对或者全错，没有谁更好，优势都是 0。
-论文里优势还除以同组的标准差，这里不除：除了，一组里只有一首出错的那些句就分量太重（Liu 等 2025，3.1 节）。
+论文里有三处不同。优势还除以同组的标准差，这里不除：除了，只有一首出错的那些句，分量就太重（Liu 等 2025，3.1 节）。
+一个字的优势是它以后各步的和，这里只算它那一句的。先在一首里平均，再各首平均，这里所有的字一样看待。
 写出来只学一步，写词的和学习的是同一个模型，论文里限制新旧概率之比的那一项（clip）就用不着。
 
 防线有两道：损失里加上离出发的模型的距离（kl_weight 倍的 KL），还有真词的损失（real_weight 倍）。
@@ -44,7 +45,7 @@ n_tunes = 8  # 每一轮写几个词牌
 num_samples = 16  # 每个词牌写几首
 batch_size = 16  # 训练时几首一批，也是每一轮看几首真词
 learning_rate = 2e-4  # 优化器每一步走多大
-kl_weight = 0.05  # 离出发的模型的距离，在损失里占多少
+kl_weight = 0.02  # 离出发的模型的距离，在损失里占多少
 real_weight = 0.1  # 真词的损失，占多少
 max_iters = 150  # 一共多少轮，每一轮走一步
 warmup_iters = 5  # 学习率用多少轮升到最高
@@ -516,8 +517,8 @@ def main():
     model, tokenizer, hyper_params = load_model(path)
     start = copy.deepcopy(model)  # 出发的模型，不再变
     try:
-        val_poems = pad([poem[:model.block_size + 1] for poem in poems[n_train:]], tokenizer).to(device)  # (N, L)
-        train_poems = pad([poem[:model.block_size + 1] for poem in poems[:n_train]], tokenizer).to(device)  # (N, L)
+        val_poems = pad([poem[:model.block_size + 1] for poem in poems[n_train:]], tokenizer).to(device)
+        train_poems = pad([poem[:model.block_size + 1] for poem in poems[:n_train]], tokenizer).to(device)
     except ValueError as error:
         sys.exit(f'{path} 不是用这份语料训练的，{error}')
     torch.manual_seed(seed)

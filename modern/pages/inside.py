@@ -4,8 +4,10 @@ Each function returns {name of the model: what was found, and the code it was fo
 """
 
 import io
+import re
 import time
 from collections import Counter
+from itertools import pairwise
 
 import torch
 
@@ -117,4 +119,38 @@ def sentencepiece(text, vocab_size, coverage=0.98):
     return processor.encode, texts, seconds
 
 
-MEASURED = {'whole_poems': whole_poems, 'written': written, 'tokens': tokens}
+def distinct(pieces):
+    """How many there are, and how many different ones."""
+    return {'all': len(pieces), 'different': len(set(pieces))}
+
+
+def rewarded(each=20):
+    """What learning from the form of one's own poems changed: v20 before, and what v25 and v26 left in modern/, where it is there.
+
+    {'trained', 'held_out': how many of `each` poems for every tune keep the form, of the tunes that were written for and of those that
+    were not; of all these poems how many end, their mean length, how many different lines and neighbouring characters they
+    have, and how many are copies; 'loss': on the whole poems of the validation part}
+    """
+    script, v20 = 'modern/babygpt_v26_grpo.py', module_of(LADDERS['modern']['v20'])
+    grpo, forms, found = load(script), form.Forms(form.split(TRAINING)), {}
+    poems = grpo.read_poems()
+    groups = dict(zip(['trained', 'held_out'], grpo.split_tunes(poems[:int(grpo.train_ratio * len(poems))]), strict=True))
+    for path in [NEW, *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('modern/model_v2[56].pth'))]:
+        model, tokenizer, hyper_params = grpo.load_model(ROOT / path)
+        full = v20.BabyGPT(tokenizer.vocab_size, **hyper_params)
+        full.load_state_dict(model.state_dict())
+        torch.manual_seed(1337)
+        texts = {name: grpo.write(model, tokenizer, [f'{tune} ' for tune in tunes], each, form.LONGEST) for name, tunes in groups.items()}
+        written = {name: [form.finished(text) for text in those] for name, those in texts.items()}
+        bodies = [body for those in written.values() for _, body in those if body]
+        lines = [line for body in bodies for line in body.split('\n')]
+        clauses = [clause for line in lines for clause in re.split('[。，、！？；：]', line)]
+        found[path] = made_of(script) | {'model': file_hash(path), 'loss': form.loss(full, tokenizer, VALIDATION)} | {
+            name: forms.share(those) for name, those in written.items()} | {
+            'ended': len(bodies), 'length': sum(map(len, bodies)) / len(bodies), 'lines': distinct(lines),
+            'bigrams': distinct([pair for clause in clauses for pair in pairwise(clause)]),
+            'copies': form.copies(bodies, TRAINING)['copies']}
+    return found
+
+
+MEASURED = {'whole_poems': whole_poems, 'written': written, 'tokens': tokens, 'rewarded': rewarded}

@@ -163,11 +163,12 @@ def corpus_of_tunes(tunes='甲乙丙丁戊', each=60):
     return '\n'.join(poems)
 
 
-def tiny_checkpoint(seed=0):
+def tiny_checkpoint(seed=0, **sizes):
     torch.manual_seed(seed)
+    sizes = TINY | sizes
     vocabulary = ''.join(sorted(set(corpus_of_tunes())))
-    model = module_of(LADDERS['modern']['v20']).BabyGPT(len(vocabulary), **TINY, dropout=0.1)
-    return {'rung': 'babygpt_v20_tied_embedding', 'model': model.state_dict(), 'hyper_params': TINY | {'dropout': 0.1}, 'vocabulary': vocabulary}
+    model = module_of(LADDERS['modern']['v20']).BabyGPT(len(vocabulary), **sizes, dropout=0.1)
+    return {'rung': 'babygpt_v20_tied_embedding', 'model': model.state_dict(), 'hyper_params': sizes | {'dropout': 0.1}, 'vocabulary': vocabulary}
 
 
 def installed(rung, folder):
@@ -352,6 +353,33 @@ def test_a_reward_that_is_easily_had_rises(rung, monkeypatch, tmp_path, capsys):
            '--learning_rate', 0.02, change=easy)
     first, last = map(float, re.findall(r'奖励 ([\d.]+)', capsys.readouterr().out))
     assert last > first + 0.2
+
+
+@LEARNS
+def test_their_shapes_are_as_the_comments_say(rung, monkeypatch, tmp_path):
+    """In a run that writes, and in one whose poems are all of one length; a line may be without a tensor in one of them only."""
+    path, (B, width, head_size) = installed(rung, tmp_path), (6, 12, 4)
+    alike = [f'{tune}调 某\n{clause}。\n\n' for clause in ('春江花月夜往', '月夜往事春江', '江花月夜往事') for tune in '甲乙丙丁戊']
+    text, seen, silent = ''.join(alike * 20), [], []
+    path.parent.with_name('ci.txt').write_text(text, encoding='utf-8')
+    kept = {'B': B, 'V': len(tiny_checkpoint()['vocabulary']), 'K': 2, 'G': 1, 'hidden': 8 * width // 3, 'head_size': head_size,
+            'half': head_size // 2, 'block_size': TINY['block_size'], 'n_embd': width, 'n_head': 3, 'n_kv_head': 3}
+    checkpoint = tiny_checkpoint(n_kv_head=3)
+    torch.save(checkpoint, path.with_name('model.pth'))
+
+    def fixed(module):
+        module.write = lambda model, tokenizer, prompts, each, longest: [
+            alike['甲乙丙丁戊'.index(prompt[0]) + 5 * (i % 3)] for prompt in prompts for i in range(each)]
+
+    for change, T, length in ((fixed, len(alike[0]) - 1, len(alike[0])), (lambda module: None, 3, None)):
+        tracer = Tracer(path)
+        with tracer:
+            played(path, monkeypatch, '--num_samples', B, '--batch_size', B, '--n_tunes', 1, '--eval_samples', 6, '--max_new_tokens', 2,
+                   '--max_iters', 2, '--eval_iters', 5, change=change)
+        faults = tracer.faults(kept | {'T': T, 'S': T, 'Q': T, 'L': length or T, 'N': 30})
+        seen.append({fault for fault in faults if not fault.endswith('is None')})
+        silent.append({fault.split(' says')[0] for fault in faults if fault.endswith('is None')})
+    assert not seen[0] and not silent[0] & silent[1], (seen[0], silent[0] & silent[1])
 
 
 # v25: winners
