@@ -208,6 +208,8 @@ def apart(high, low):
     """By how many standard errors of their difference one mean lies above another (Welch 1947); each is of two or more."""
     assert min(len(high), len(low)) > 1, 'one seed carries no conclusion'
     error = sum(deviation(values) ** 2 / len(values) for values in (high, low)) ** 0.5
+    if not error:  # every run ended alike
+        return float('inf') if mean(high) > mean(low) else 0.0
     return (mean(high) - mean(low)) / error
 
 
