@@ -332,7 +332,7 @@ def load_model(path):
 class PoemRequest(BaseModel):
     """要一首词。title 和 description 说每一项应是什么，/docs 里和报错时都用。"""
 
-    model_config = ConfigDict(extra='forbid', allow_inf_nan=False)
+    model_config = ConfigDict(extra='forbid')
     prompt: str = Field(min_length=1, max_length=100, title='1 到 100 个字', description='1 to 100 characters')
     max_new_tokens: int = Field(200, ge=1, le=max_length, title=f'1 到 {max_length} 的整数', description=f'an integer from 1 to {max_length}')
     temperature: float = Field(1.0, ge=0.01, le=100, title='0.01 到 100 的数', description='a number from 0.01 to 100')
@@ -482,7 +482,7 @@ def make_app(model, tokenizer, max_poems, max_body):
 
 
 class Server(uvicorn.Server):
-    """按 Ctrl-C 时，先让正在写的停笔，再关门；一秒钟之后还不收不发的，不等了。"""
+    """按 Ctrl-C 时，先让正在写的停笔，再关门；半秒之后还不收不发的，不等了。"""
 
     def handle_exit(self, sig, frame):
         self.config.app.state.stopping = True
@@ -493,7 +493,7 @@ class Server(uvicorn.Server):
             for connection in self.server_state.connections:
                 connection.transport.abort()
 
-        asyncio.get_running_loop().call_later(1, abort)
+        asyncio.get_running_loop().call_later(0.5, abort)
         await super().shutdown(sockets)
 
 

@@ -9,23 +9,29 @@
     python tools/bench.py scratch    # steps of the GPTs on numpy alone beside v10's, at the sizes of v10 and v11; peak memory
     python tools/bench.py fast       # steps of v20, of v21 in both precisions and of transformers' Qwen3, timed in turn; peak
                                      # memory of v20 and v21 over the length; the memory that each preset needs (three minutes)
+    python tools/bench.py kvcache    # writing on numpy alone beside the root's sampler, with the pretrained weights
+    python tools/bench.py serve      # the service on numpy alone: 32 clients at once for a minute
 
 Needs requirements-docs.txt. Run it when nothing else runs: two threads of PyTorch with one free core are
 several times slower than one. What is compared is timed in turn, round by round, and the medians are given.
 """
 
 import argparse
+import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from inspect import signature
 from pathlib import Path
 
+import httpx
 import numpy
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -278,13 +284,13 @@ def by_transformers(model, prompt, n):
     return model.generate(prompt, attention_mask=torch.ones_like(prompt), min_new_tokens=n, max_new_tokens=n, do_sample=True, top_k=0)
 
 
-def keep_writing(section, name, made, ways, prompt, new_tokens, limit, rounds=5):
+def keep_writing(section, name, made, ways, prompt, new_tokens, limit, rounds=5, more=None):
     """Tokens per second of each of the `ways`, over all rows of the prompt: the time to read the prompt is taken off."""
     seconds = in_turn({(way, n): lambda write=write, n=n: write(prompt, n)
                        for way, write in ways.items() for n in (1, new_tokens)}, rounds, seconds=0.5)
     row = {way: len(prompt) * (new_tokens - 1) / (seconds[way, new_tokens] - seconds[way, 1]) for way in ways} | limit
     row = {name: round(value, 1) for name, value in row.items()}
-    results.keep(section, name, row | made_of(made.path) | here())
+    results.keep(section, name, row | made_of(made.path) | here() | (more or {}))
     print(name, row, flush=True)
 
 
@@ -567,9 +573,79 @@ def keep_fast(name, rung, row):
     print(f'{name:40s} {row}', flush=True)
 
 
+def kvcache(new_tokens=24):
+    """The writer on numpy alone beside the root's sampler while the context grows up to 32 and 128, both with the pretrained weights."""
+    rung = LADDERS['scratch']['v8']
+    alone, _ = module_of(rung).load_model(module_of(rung).model_path)
+    checkpoint = torch.load(ROOT / 'pretrained' / 'model.pth', weights_only=True)
+    sizes = {name: value for name, value in checkpoint['hyper_params'].items() if name != 'dropout'}
+    usual = module_of(SAMPLER).BabyGPT(len(checkpoint['vocabulary']), **sizes)
+    usual.load_state_dict(checkpoint['model'])
+    ways = {'numpy': lambda prompt, n: list(alone.generate(prompt.numpy(), n)), 'pytorch': lambda prompt, n: list(usual.generate(prompt, n))}
+    for context in (32, 128):
+        prompt = torch.randint(len(checkpoint['vocabulary']), (1, context - new_tokens))
+        keep_writing('numpy writing', f'{context}', rung, ways, prompt, new_tokens, {}, more=blas())
+
+
+def ask(client, asked, turn):
+    """One poem from the service, whole or as a stream: its text, and the seconds until its first character and its last."""
+    started = time.perf_counter()
+    if turn % 2:
+        response = client.post('/generate', json=asked).raise_for_status()
+        seconds = time.perf_counter() - started
+        return response.json()['poems'][0], None, seconds
+    text, first, ended = asked['prompt'], None, False
+    with client.stream('GET', '/stream', params=asked) as response:
+        response.raise_for_status()
+        for line in response.iter_lines():
+            first = first or time.perf_counter() - started
+            ended = ended or line == 'event: end'
+            text += json.loads(line[6:]) if line.startswith('data: ') and not ended else ''
+    assert ended, 'a stream was cut off'
+    return text.strip('\n'), first, time.perf_counter() - started
+
+
+def serve(clients=32, seconds=60):
+    """The service with the pretrained model: so many clients ask again and again, each for the poem of its seed, whole or as a stream.
+
+    Every answer must be what the same request gets when nobody else is there.
+    """
+    rung = LADDERS['scratch']['v9']
+    process = subprocess.Popen([sys.executable, '-u', rung.file, '--port', '0'], stdout=subprocess.PIPE, encoding='utf-8')
+    try:
+        address = re.search(r'http://\S+:\d+', process.stdout.readline())[0]
+
+        def poems(number, until):
+            asked, answers = {'prompt': '春江', 'seed': number, 'max_new_tokens': 100}, []
+            with httpx.Client(base_url=address, timeout=600, trust_env=False) as client:
+                while not answers or time.perf_counter() < until:
+                    answers.append(ask(client, asked, number + len(answers)))
+            return answers
+
+        with ThreadPoolExecutor(clients) as pool:
+            started = time.perf_counter()
+            found = list(pool.map(poems, range(clients), [started + seconds] * clients))
+            took = time.perf_counter() - started
+        for number, answers in enumerate(found):
+            [[right, *_]] = poems(number, 0)
+            assert all(text == right for text, *_ in answers), f'client {number} got what is not its own'
+        peak = int(re.search(r'VmHWM:\s+(\d+)', Path(f'/proc/{process.pid}/status').read_text())[1])
+    finally:
+        process.terminate()
+        process.wait()
+    answers = [answer for each in found for answer in each]
+    first, whole = ([answer[i] for answer in answers if answer[i]] for i in (1, 2))
+    row = {'answers': len(answers), 'characters_per_second': round(sum(len(text) - 2 for text, *_ in answers) / took),
+           'first_character_median': round(statistics.median(first), 3), 'first_character_95': round(statistics.quantiles(first, n=20)[-1], 3),
+           'whole_median': round(statistics.median(whole), 3), 'whole_95': round(statistics.quantiles(whole, n=20)[-1], 3),
+           'megabytes': round(peak / 1024)}
+    results.keep('serving', f'{clients} clients', row | made_of(rung.path) | here() | blas())
+    print(row, flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=['train', 'sample', 'variants', 'candidates', 'memory', 'scratch', 'fast'])
+    parser.add_argument('what', choices=['train', 'sample', 'variants', 'candidates', 'memory', 'scratch', 'kvcache', 'serve', 'fast'])
     what = parser.parse_args().what
     if what == 'memory':
         with tempfile.TemporaryDirectory() as folder:

@@ -259,6 +259,9 @@ def test_bad_files_are_explained(script, tmp_path):
                 metadata(hyper_params=json.dumps(TINY | {'n_layer': 1})), metadata(hyper_params=json.dumps(TINY | {'n_head': 0})),
                 metadata(hyper_params=json.dumps(TINY | {'n_heads': 1})), metadata(vocabulary=VOCABULARY[1:])],
     }
+    save_model(tmp_path / 'short.safetensors', **TINY | {'block_size': 1})
+    short = (tmp_path / 'short.safetensors').read_bytes()
+    bad['形状'] = [header_changed(short, lambda header: header['__metadata__'].update(hyper_params=json.dumps(TINY)))]
     for says, contents in bad.items():
         for each in contents:
             path.write_bytes(each)
