@@ -265,7 +265,8 @@ class Diff:
                     hunk = Hunk()
                 place, first = self.place(i1, i2, j1, j2)
                 if None not in (place, hunk.place) and place != hunk.place:
-                    own = next((n for n, row in enumerate(hunk.rows) if isinstance(row, Line) and row.new > first), len(hunk.rows))
+                    changed = max((n for n, row in enumerate(hunk.rows) if not isinstance(row, Line)), default=-1)
+                    own = next((n for n, row in enumerate(hunk.rows) if n > changed and row.new > first), len(hunk.rows))
                     hunk.rows, rest = hunk.rows[:own], hunk.rows[own:]
                     yield hunk
                     hunk = Hunk(rest)

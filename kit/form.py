@@ -108,10 +108,15 @@ def copies(bodies, training_text, length=COPY):
 def measure(model, tokenizer, training_text, tunes=TUNES, each=EACH, seed=1337, before='\n\n'):
     """How many poems a model wrote for the shortest common tunes, how many keep their form, end, and are copies."""
     import torch
-    forms = Forms(split(training_text))
     torch.manual_seed(seed)
     model.eval()
-    poems = [finished(text) for text in written(model, tokenizer, forms.common()[:tunes], each, before)]
+    asked = Forms(split(training_text)).common()[:tunes]
+    return counted(written(model, tokenizer, asked, each, before), training_text)
+
+
+def counted(texts, training_text):
+    """How many poems were written, how many of them keep their form, end, and are copies; a text goes on as it likes after one."""
+    poems, forms = [finished(text) for text in texts], Forms(split(training_text))
     return (forms.share(poems) | {'ended': sum(bool(body) for _, body in poems)}
             | copies([body for _, body in poems], training_text))
 

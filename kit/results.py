@@ -13,7 +13,8 @@ from kit.files import DOCS, as_json, read, write
 
 RESULTS = DOCS / 'results.json'
 COMMANDS = {'candidates': 'bench.py candidates', 'training': 'bench.py train', 'sampling': 'bench.py sample',
-            'writing': 'bench.py sample', 'variants': 'bench.py variants', 'memory': 'bench.py memory', 'poems': 'measure.py poems'}
+            'writing': 'bench.py sample', 'variants': 'bench.py variants', 'memory': 'bench.py memory', 'poems': 'measure.py poems',
+            'fast': 'bench.py fast'}
 
 
 class Missing(LookupError):

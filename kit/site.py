@@ -211,7 +211,7 @@ class Edition:
             'spread': lambda name: spread(summaries.validation(self.rung(name))),
             'translated': self.translated, 'sampled': samples.sampled(), 'sample': lambda name: samples.sample(self.rung(name)),
             'results': results.load(),
-            'settings': lambda name: settings_of(name if page.ladder.name == 'root' else f'{page.ladder.name}/{name}'),
+            'settings': lambda name: settings_of((name if '/' in name else f'{page.ladder.name}/{name}').removeprefix('root/')),
             'check': results.check, 'n': formats.number, 'power': formats.power, 'table': formats.table, 'crop': formats.crop, 'times': formats.times,
             'abs': abs, 'min': min, 'svg': svg, 'drawings': self.drawings, 'say': self.say,
             'ex': self.example} | examples.example(page.ladder, 'shared')

@@ -93,7 +93,7 @@ def curves(lines, title, axis):
         return top + (height - top - bottom) * (high - loss) / (high - low)
 
     gap = next(gap for gap in (0.05, 0.1, 0.2, 0.5, 1, 2) if (high - low) / gap < 7)
-    tick = -(-low // gap) * gap
+    tick = -(-low // gap) * gap + 0  # no negative zero
     while tick < high:
         d.add(f'<path d="M{left} {py(tick):.1f}H{width - right}" class="grid"/>')
         d.text(left - 8, py(tick) + 5, f'{tick:.2f}' if gap < 0.1 else f'{tick:.1f}', 'axis', 'end')

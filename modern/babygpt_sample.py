@@ -8,8 +8,12 @@
 几首词的开头不一样长，就在左边填充到一样长，填充的格子谁也不看。怎样从得分里挑出下一个字，有几种筛法，各有一个函数，
 一次可以用几种；都不用，就是按模型的概率抽。
 
+--constrain 让首首合句式：每一处只许写词牌最常见的句式许可的，句式从训练集里数出。该写字的地方，只在字里抽；该有标点、换行的地方，
+照这种句式最常见的写法，没有别的可选。模型一个数也不改，只是有的字不是它自己最想写的；差多少，最后一行说。
+
 运行（读 modern/ 里的 model.pth；还没有，就用 pretrained/ 里训练好的）：python modern/babygpt_sample.py --tune 浣溪沙
 每个词牌写三首：python modern/babygpt_sample.py --tune 浣溪沙 水调歌头 --author 苏轼 --num_samples 3 --temperature 0.8 --top_p 0.9
+首首合句式：python modern/babygpt_sample.py --tune 浣溪沙 --num_samples 3 --constrain
 和 v20 对照：git diff --no-index modern/babygpt_v20_tied_embedding.py modern/babygpt_sample.py
 """
 
@@ -184,8 +188,8 @@ class BabyGPT(nn.Module):
         return self.lm_head(x)  # (B, T, V)
 
     @torch.inference_mode()
-    def generate(self, idx, max_new_tokens, padding=None, **options):
-        """逐字续写 idx (B, T)：写出一个，就交出一个 (B, 1)。padding (B, T) 说哪些是左边的填充；options 见 pick。"""
+    def generate(self, idx, max_new_tokens, padding=None, form=None, **options):
+        """逐字续写 idx (B, T)：写出一个，就交出一个 (B, 1)。padding (B, T) 说哪些是左边的填充；form 见 Form，options 见 pick。"""
         idx = idx[:, -self.block_size:]  # (B, T)
         held = torch.zeros(len(idx), self.block_size, dtype=torch.bool, device=idx.device)  # (B, block_size)
         if padding is not None:
@@ -197,8 +201,10 @@ class BabyGPT(nn.Module):
             logits = self(idx, cache, start, held)[:, -1]  # (B, V)
             start += idx.size(1)
             held[:, start % self.block_size] = False  # 轮到下一个字的那一格，不再是填充
-            idx = pick(logits, seen, **options)  # (B, 1)
+            idx = pick(form.keep(logits) if form else logits, seen, **options)  # (B, 1)
             seen.scatter_(1, idx, True)
+            if form:
+                form.advance(logits, idx)
             yield idx
 
 
@@ -242,6 +248,43 @@ def pick(logits, seen, temperature=1.0, top_k=None, top_p=None, min_p=None, repe
     cumulative = F.softmax(logits, dim=-1).cumsum(dim=-1)  # (B, V)
     draw = 1 - torch.rand(len(logits), 1, device=logits.device)  # (B, 1)
     return torch.searchsorted(cumulative, draw * cumulative[:, -1:])  # (B, 1)
+
+
+class Form:
+    """一批词各写到了句式的哪一处，那一处许可哪些字；还记着这样写的代价。"""
+
+    def __init__(self, title, forms, tokenizer, device):
+        """每首先写 title，再照它在 forms 里的句式写，最后是空行。「字」是一个字，「名」是字或者换行，别的照写。"""
+        plans = [f'{title}{form}\n\n' for form in forms]
+        kinds = sorted(set(''.join(plans)))  # 有 K 种：同一种的各处，许可的字相同
+        letters = [char for char in tokenizer.chars if char.isalpha()]
+        choices = {'字': letters, '名': [*letters, '\n']}
+        self.allowed = torch.zeros(len(kinds), tokenizer.vocab_size, dtype=torch.bool, device=device)  # (K, V)
+        for kind, row in zip(kinds, self.allowed):
+            row[tokenizer.encode(choices.get(kind, kind))] = True
+        self.longest = max(map(len, plans))
+        # 先写完的，后面一直换行，等别的写完
+        rows = [[kinds.index(kind) for kind in plan.ljust(self.longest + 1, '\n')] for plan in plans]
+        self.plan = torch.tensor(rows, device=device)  # (B, P)
+        self.lengths = torch.tensor([[len(plan)] for plan in plans], device=device)  # (B, 1)
+        self.place = torch.zeros_like(self.lengths)  # (B, 1)
+        self.body, self.newline = len(title), tokenizer.ids['\n']
+        self.loss = self.cost = 0
+
+    def keep(self, logits):
+        """只留这一处许可的字。"""
+        kind = self.plan.gather(1, self.place)[:, 0]  # (B,)
+        return logits.masked_fill(~self.allowed[kind], float('-inf'))  # (B, V)
+
+    def advance(self, logits, idx):
+        """这一处写下了 idx (B, 1)：照不受约束的得分，记下它的损失和许可的字合起来的损失（什么都许可，就是 0）；走到下一处。"""
+        log_probs = F.log_softmax(logits, dim=-1)  # (B, V)
+        writing = self.place < self.lengths  # (B, 1)
+        self.loss -= (log_probs.gather(1, idx) * writing).sum()
+        self.cost -= (self.keep(log_probs).logsumexp(dim=-1, keepdim=True) * writing).sum()
+        place = self.place + 1  # (B, 1)
+        place = torch.where(idx == self.newline, place.clamp(min=self.body), place)  # 作者可长可短，换了行就是正文
+        self.place = place.clamp(max=self.longest)
 
 
 def load_model(path):
@@ -290,18 +333,40 @@ def make_prompts(args):
     return [f'{tune} {args.author}\n' if args.author else f'{tune} ' for tune in args.tune]
 
 
+def commonest_form(tune):
+    """训练集里这个词牌最常见的句式：标点和换行照写，字都写成「字」。没有两首相同，就引发 ValueError。"""
+    text = data_path.read_text(encoding='utf-8')
+    poems = text[:int(0.9 * len(text))].split('\n\n')[:-1]  # 前九成是训练集，最后一首切断了
+    bodies = [poem.partition('\n')[2] for poem in poems if poem.startswith(f'{tune} ')]
+    forms = [re.sub('[^。，、！？；：\n]', '字', body) for body in bodies]
+    clauses = [re.findall('字+', form) for form in forms]
+    # 句式是各句的字数；字数最常见的几种写法里，再取标点最常见的
+    count = Counter(map(tuple, clauses))
+    if max(count.values(), default=0) < 2:
+        raise ValueError(f'训练集里没有两首「{tune}」句式相同，定不出它的句式：换一个词牌，或者去掉 --constrain。')
+    commonest = list(max(count, key=count.get))
+    return Counter(form for form, each in zip(forms, clauses) if each == commonest).most_common(1)[0][0]
+
+
 def write(model, tokenizer, prompts, args):
-    """从每个开头写 num_samples 首，所有的一批写完；只有一首，就写一个字打印一个字。最后报告速度。"""
+    """从每个开头写 num_samples 首，所有的一批写完；只有一首，就写一个字打印一个字。最后报告速度，和合句式的代价。"""
     texts = [prompt for prompt in prompts for _ in range(args.num_samples)]
     ids = [tokenizer.encode(text) for text in texts]
     longest = max(map(len, ids))
     idx = torch.tensor([row[:1] * (longest - len(row)) + row for row in ids], device=device)  # (B, T)
     padding = torch.tensor([[i < longest - len(row) for i in range(longest)] for row in ids], device=device)  # (B, T)
     options = {name: getattr(args, name) for name in ['temperature', 'top_k', 'top_p', 'min_p', 'repetition_penalty']}
+    form = None
+    if args.constrain:
+        title = '' if args.author else '字名名名名\n'  # 作者由模型定，一到五个字
+        forms = [form for tune in args.tune for form in [commonest_form(tune)] * args.num_samples]
+        form = Form(title, forms, tokenizer, device)
+        if args.max_new_tokens < form.longest:
+            raise ValueError(f'照句式最多要写 {form.longest} 个字（连同标点）：--max_new_tokens 至少要这么大')
 
     started = time.perf_counter()
     print(texts[0] if len(texts) == 1 else '', end='', flush=True)
-    for next_idx in model.generate(idx, args.max_new_tokens, padding, **options):
+    for next_idx in model.generate(idx, args.max_new_tokens, padding, form, **options):
         chars = tokenizer.decode(next_idx[:, 0].tolist())
         texts = [text if text.endswith('\n\n') else text + char for text, char in zip(texts, chars)]
         if all(text.endswith('\n\n') for text in texts):
@@ -311,6 +376,8 @@ def write(model, tokenizer, prompts, args):
     speed = n_chars / (time.perf_counter() - started)
     print('' if len(texts) == 1 else '\n\n'.join(text.rstrip('\n') for text in texts))
     print(f'（{len(texts)} 首，{n_chars} 字，每秒 {speed:,.0f} 字）\n')
+    if form:
+        print(f'（不受约束的模型看这些字，损失是每字 {form.loss / n_chars:.2f} nat，其中 {form.cost / n_chars:.2f} 是句式的代价）\n')
 
 
 def parse_args():
@@ -320,6 +387,7 @@ def parse_args():
     group.add_argument('--tune', nargs='+', metavar='词牌', help='写这些词牌；不给就逐次询问')
     group.add_argument('--author', metavar='作者', help='照这位作者的样子写（默认由模型自己定）')
     group.add_argument('--prompt', metavar='文字', help='不按词牌，从这些字写起')
+    group.add_argument('--constrain', action='store_true', help='只照词牌最常见的句式写，首首合句式（要和 --tune 一起给）')
     group.add_argument('--num_samples', type=int, default=1, metavar='值', help='每个词牌写几首（默认 1）')
     group.add_argument('--max_new_tokens', type=int, default=300, metavar='值', help='每首最多写多少个字（默认 300）')
     group.add_argument('--temperature', type=float, default=1.0, metavar='值', help='小于 1 更稳，大于 1 更出人意料（默认 1.0）')
@@ -348,8 +416,9 @@ def parse_args():
         parser.error('--prompt 不能是空的')
     if args.prompt and args.tune:
         parser.error('--prompt 和 --tune 只能给一个')
-    if args.author and not args.tune:
-        parser.error('--author 要和 --tune 一起给')
+    for name in ['author', 'constrain']:
+        if getattr(args, name) and not args.tune:
+            parser.error(f'--{name} 要和 --tune 一起给')
     return args
 
 

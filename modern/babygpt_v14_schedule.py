@@ -4,6 +4,8 @@
 越走越细。所以学习率用前 warmup_iters 步升到最高，再一路降到 0。有的批的梯度特别长，照着走，一步就迈得太远：
 所有的梯度合成一个向量，长度超过 1，就缩到 1，方向不变（Pascanu 等 2013，3.2 节）。模型一个字也没有改。
 
+你会看到：同样训练 150 秒，整首词的验证损失约 4.44，v13 是 4.35；合句式的约 3 %，v13 是 2 %（三个种子的平均）。
+
 运行（CPU 约两分半钟）：python modern/babygpt_v14_schedule.py
 看曲线：wandb leet
 和上一级对照：git diff --no-index modern/babygpt_v13_poem.py modern/babygpt_v14_schedule.py

@@ -4,6 +4,8 @@ LayerNorm 减去均值，除以标准差，再乘一组数、加一组数；线�
 这一级去掉两样：归一化不再减均值，只除以均方根，这叫 RMSNorm；所有的偏置，也就是加上去的那些数，都不要了。
 留下的是归一化真正要管的事：不管 x 有多大，子层读到的数都是同样的大小。去掉均值和偏置是同一个想法：今天的开放模型，比如 Qwen3，两样都不要。
 
+你会看到：同样训练 150 秒，整首词的验证损失约 4.46，v14 是 4.44；合句式的约 3 %，v14 是 3 %（三个种子的平均）。
+
 运行（CPU 约两分半钟）：python modern/babygpt_v15_rms_norm.py
 看曲线：wandb leet
 和上一级对照：git diff --no-index modern/babygpt_v14_schedule.py modern/babygpt_v15_rms_norm.py

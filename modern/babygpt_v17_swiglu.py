@@ -4,6 +4,8 @@ ReLU 对每个数只有一问：比 0 大就放过，比 0 小就截住，问的
 silu(gate(x)) 算出每个闸门开多大，乘到 up(x) 上，再由 down 收回来。放过多少，由另一组数说了算。
 多了一个矩阵，所以放宽的倍数从 4 减到 8/3：三个矩阵合起来，和原来的两个一样大。
 
+你会看到：同样训练 150 秒，整首词的验证损失约 4.12，v16 是 4.11；合句式的约 12 %，v16 是 16 %（三个种子的平均）。
+
 运行（CPU 约两分半钟）：python modern/babygpt_v17_swiglu.py
 看曲线：wandb leet
 和上一级对照：git diff --no-index modern/babygpt_v16_rope.py modern/babygpt_v17_swiglu.py

@@ -4,6 +4,8 @@
 这一级让 n_head 个 query 头分成 n_kv_head 组，一组合用一个 key 头和一个 value 头：query 各问各的，看的是同一份（Ainslie 等 2023，2.2 节）。
 缓存缩小到 n_kv_head / n_head，CPU 上是一半；key 和 value 的矩阵也一样缩小。n_kv_head 等于 n_head 时，就是 v17。
 
+你会看到：同样训练 150 秒，整首词的验证损失约 4.14，v17 是 4.12；合句式的约 9 %，v17 是 12 %（三个种子的平均）。
+
 运行（CPU 约两分半钟）：python modern/babygpt_v18_gqa.py
 看曲线：wandb leet
 和上一级对照：git diff --no-index modern/babygpt_v17_swiglu.py modern/babygpt_v18_gqa.py

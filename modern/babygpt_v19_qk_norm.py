@@ -4,6 +4,8 @@
 这一级在每个头里，先用 RMSNorm 把 query 和 key 各自调到同样的大小，再旋转、再点积（Dehghani 等 2023，第 2 节）：
 两个矩阵再大，匹配度也有上界。要分得多清，由 q_norm 和 k_norm 的 weight 去学。
 
+你会看到：同样训练 150 秒，整首词的验证损失约 4.13，v18 是 4.14；合句式的约 10 %，v18 是 9 %（三个种子的平均）。
+
 运行（CPU 约两分半钟）：python modern/babygpt_v19_qk_norm.py
 看曲线：wandb leet
 和上一级对照：git diff --no-index modern/babygpt_v18_gqa.py modern/babygpt_v19_qk_norm.py

@@ -7,6 +7,8 @@
 到这里，模型的每一部分都和 Qwen3（不带专家混合的）一样：RMSNorm、RoPE、SwiGLU、GQA、q 和 k 的归一化、合用的嵌入。
 export_hf.py 把训练出的 model.pth 变成 Hugging Face 能直接打开的文件夹。CPU 的默认值从这一级起训练十分钟。
 
+你会看到：同样的大小、同样训练 150 秒，整首词的验证损失约 4.04，v19 是 4.13；合句式的约 18 %，v19 是 10 %（三个种子的平均）。
+
 运行（CPU 约 10 分钟）：python modern/babygpt_v20_tied_embedding.py
 看曲线：wandb leet
 和上一级对照：git diff --no-index modern/babygpt_v19_qk_norm.py modern/babygpt_v20_tied_embedding.py

@@ -58,7 +58,7 @@ def load_checkpoint(path):
         sys.exit(f'{path} 里没有模型的参数，不是 v20 存的：{retrain}')
     rung = checkpoint.get('rung', '根目录的 v12')
     if not re.fullmatch(r'babygpt_v2\d_\w+', rung):
-        sys.exit(f'{path} 是 {rung} 存的，结构和 v20 不同，不是 Qwen3：{retrain}')
+        sys.exit(f'{path} 是 {rung} 存的，结构或者词表和 v20 不同，这里读不了：{retrain}')
     if len(checkpoint.get('vocabulary', '')) != len(checkpoint['model'].get('lm_head.weight', [])):
         sys.exit(f'{path} 里的词表和 lm_head 的行数对不上，不是 v20 存的完整的模型：{retrain}')
     return checkpoint

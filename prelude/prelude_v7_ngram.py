@@ -10,12 +10,15 @@
 v1 到 v10 训练之后，验证损失最低的也有 4.80 上下，全都输给它。它写的东西像词的样子，意思不通：最远只记得四个字。
 
 运行（约 10 秒，不用 GPU）：python prelude/prelude_v7_ngram.py
+画成图：python prelude/prelude_v7_ngram.py --plot orders.png
 和二元模型对照：git diff --no-index simplebigrammodel.py prelude/prelude_v7_ngram.py
 出处：Kneser 和 Ney（1995）；Chen 和 Goodman（1999）第 3 节。
 """
 
+import argparse
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +159,36 @@ def write(model, tokenizer, prompt, max_new_tokens):
     return tokenizer.decode(idx[0].tolist())
 
 
+def plot(path, curve):
+    """用 matplotlib 把各阶的损失画进文件，curve 是 [(训练损失, 验证损失)]。"""
+    from matplotlib.figure import Figure
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot(range(1, len(curve) + 1), curve, 'o-', label=['train', 'validation'])
+    axes.set(xlabel='order', ylabel='loss (nats per character)', xticks=range(1, len(curve) + 1))
+    axes.legend()
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        sys.exit(f'图存不进 {path}：{error}')
+
+
+def parse_args():
+    """命令行上的选项；不能用的，训练之前就指出来。"""
+    parser = argparse.ArgumentParser(usage='%(prog)s [选项]', add_help=False, allow_abbrev=False)
+    options = parser.add_argument_group('选项')
+    options.add_argument('--plot', type=Path, metavar='文件', help='用 matplotlib 把结果画成图，存进这个文件，例如 picture.png')
+    options.add_argument('-h', '--help', action='help', help='显示这段说明')
+    args = parser.parse_args()
+    if args.plot and not find_spec('matplotlib'):
+        parser.error('--plot 要用 matplotlib，还没有安装：请先运行 pip install -r prelude/requirements.txt')
+    if args.plot and not args.plot.parent.is_dir():
+        parser.error(f'--plot 的文件夹 {args.plot.parent} 不存在：请先建好它，或者换一个')
+    return args
+
+
 def main():
+    args = parse_args()
     np.random.seed(seed)
     text = read_text(data_path, train_ratio, block_size)
     tokenizer = Tokenizer(text)
@@ -167,16 +199,20 @@ def main():
     print(f'词表 {tokenizer.vocab_size:,} 字，训练集 {len(train_data):,} 字，'
           f'验证集 {len(val_data):,} 字')
 
+    curve = []
     for order in range(1, block_size + 2):
         started = time.perf_counter()
         model = KneserNey(train_data, order, tokenizer.vocab_size)
         losses = model.losses(data)  # (N,)
         seconds = time.perf_counter() - started
-        print(f'第 {order} 阶  训练损失 {losses[:n_train].mean():.4f}  验证损失 {losses[n_train:].mean():.4f}'
+        curve.append((losses[:n_train].mean(), losses[n_train:].mean()))
+        print(f'第 {order} 阶  训练损失 {curve[-1][0]:.4f}  验证损失 {curve[-1][1]:.4f}'
               f'  见过 {len(model.levels[-1].grams):9,} 种  用时 {seconds:4.1f} 秒')
 
     for prompt in prompts:
         print(f'\n{write(model, tokenizer, prompt, max_new_tokens)}')
+    if args.plot:
+        plot(args.plot, curve)
 
 
 if __name__ == '__main__':

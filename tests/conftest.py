@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 
 os.environ['OMP_NUM_THREADS'] = '1'  # here and in every script run: the tests themselves run in parallel
 
@@ -10,6 +11,9 @@ import torch
 from kit import judge
 from kit.files import CORPUS
 from kit.ladders import Rung
+
+CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
+DRIVER = shutil.which('chromedriver')
 
 
 def pytest_addoption(parser):
@@ -50,6 +54,24 @@ def small_corpus(corpus):
     text = corpus[:corpus.index('\n\n', 20_000) + 1]
     assert set('春江往事') <= set(text)
     return text
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """A headless Chromium; without one the test is skipped, or fails where REQUIRE_BROWSER is set."""
+    if not (CHROMIUM and DRIVER):
+        (pytest.fail if os.environ.get('REQUIRE_BROWSER') else pytest.skip)('needs Chromium: apt-get install chromium chromium-driver')
+    from selenium import webdriver
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ('headless=new', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run',
+                     'disable-background-networking', 'disable-component-update', 'disable-sync'):
+        options.add_argument(f'--{argument}')
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_page_load_timeout(120)
+    yield driver
+    driver.quit()
 
 
 def pytest_make_parametrize_id(val):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -25,8 +24,6 @@ EDITIONS = {language: [(site.folder_of(ladder, language) / page.name).relative_t
                        for ladder in LADDERS.values() for page in site.pages_of(ladder)] for language in site.LANGUAGES}
 PAGES = [name for names in EDITIONS.values() for name in names]
 PAIRS = list(zip(*EDITIONS.values(), strict=True))
-CHROMIUM = shutil.which('chromium') or shutil.which('google-chrome')
-DRIVER = shutil.which('chromedriver')
 
 
 @cache
@@ -240,6 +237,13 @@ def test_each_hunk_names_the_function_it_is_in(rung):
         assert around(lines, at - 1) == hunk.place
 
 
+def test_a_change_stays_under_its_function_when_the_next_is_in_the_one_around_it():
+    old = 'def outer():\n    def inner():\n        return 1\n    a = 2\n    b = 3\n    return 4\n'
+    made = diff.Diff(old, old.replace('1', '5').replace('4', '6'))
+    assert [(hunk.place, [line.new for line in lines_in(hunk.rows) if line.kind == 'add']) for hunk in made.hunks] == [
+        ('outer.inner', [3]), ('outer', [6])]
+
+
 def test_what_has_one_name_in_both_is_compared_with_its_namesake():
     old = 'def a():\n    return 1\n\n\ndef gone():\n    return 2\n\n\ndef b():\n    return 2\n'
     new = 'def a():\n    return 1\n\n\ndef b():\n    return 3\n'
@@ -333,23 +337,6 @@ def test_the_bars_of_the_ladder_start_at_nothing(language):
 
 
 # In a browser
-
-@pytest.fixture(scope='module')
-def browser():
-    if not (CHROMIUM and DRIVER):
-        (pytest.fail if os.environ.get('REQUIRE_BROWSER') else pytest.skip)('needs Chromium: apt-get install chromium chromium-driver')
-    from selenium import webdriver
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ('headless=new', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run',
-                     'disable-background-networking', 'disable-component-update', 'disable-sync'):
-        options.add_argument(f'--{argument}')
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(120)
-    yield driver
-    driver.quit()
-
 
 def width(browser, pixels):
     browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {

@@ -7,6 +7,8 @@
     python tools/bench.py candidates # a step of whatever tools/measure.py trains for a set time
     python tools/bench.py memory     # peak memory of every script
     python tools/bench.py scratch    # steps of the GPTs on numpy alone beside v10's, at the sizes of v10 and v11; peak memory
+    python tools/bench.py fast       # steps of v20, of v21 in both precisions and of transformers' Qwen3, timed in turn; peak
+                                     # memory of v20 and v21 over the length; the memory that each preset needs (three minutes)
 
 Needs requirements-docs.txt. Run it when nothing else runs: two threads of PyTorch with one free core are
 several times slower than one. What is compared is timed in turn, round by round, and the medians are given.
@@ -20,11 +22,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from inspect import signature
 from pathlib import Path
 
 import numpy
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -40,7 +44,7 @@ from kit.source import constants_of
 
 ROOT_LADDER = LADDERS['root']
 TUNED, TRACKED, SAMPLER = ROOT_LADDER['v11'], ROOT_LADDER['v12'], ROOT_LADDER['babygpt_sample_with_kvcache']
-WRITER = LADDERS['modern']['babygpt_sample']
+WRITER, FAST = LADDERS['modern']['babygpt_sample'], LADDERS['modern']['v21']
 SHAPE = ('batch_size', 'block_size', 'n_embd', 'n_hidden', 'n_head', 'n_kv_head', 'n_layer', 'dropout')  # what the time of a step hangs on
 
 
@@ -50,6 +54,7 @@ def shape_of(rung, on_cpu=True, **given):
     return {name: constants[name] for name in SHAPE if name in constants}
 
 
+TINY = {'batch_size': 1, 'block_size': 8, 'n_embd': 8, 'n_head': 2, 'n_kv_head': 1, 'n_layer': 1, 'dropout': 0.0}
 ACCELERATOR = shape_of(TUNED, on_cpu=False)
 BASE = shape_of(TUNED, **EXPERIMENTS['search'][0].base)  # where the search for v11 starts
 VOCAB_SIZE = len(set(read(CORPUS)))
@@ -102,23 +107,33 @@ def batches(module, shape):
     return lambda: module.get_batch(poems, usual)
 
 
-def training_step(module, shape, name='BabyGPT'):
-    """One step of training the model of that name as the script does it. Return it as a function, and the model."""
-    sizes = {'vocab_size': VOCAB_SIZE} | shape
-    build = getattr(module, name)
-    model = build(**{size: sizes[size] for size in signature(build).parameters if size in sizes})
+def step_of(module, model, forward, draw, precision='float32'):
+    """One step of training the model as that script does it, as a function: forward(x, y) returns (anything, loss)."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    draw = batches(module, shape)
 
     def step():
         x, y = draw()
-        _, loss = model(x, y)
+        with torch.autocast('cpu', torch.bfloat16, enabled=precision == 'bfloat16'):
+            _, loss = forward(x, y)
         optimizer.zero_grad()
         loss.backward()
         if hasattr(module, 'get_lr'):  # where the rate has a schedule, gradients are clipped
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    return step, model
+    return step
+
+
+def built(module, shape, name='BabyGPT'):
+    """The model of that name in a script, of that shape."""
+    sizes = {'vocab_size': VOCAB_SIZE} | shape
+    build = getattr(module, name)
+    return build(**{size: sizes[size] for size in signature(build).parameters if size in sizes})
+
+
+def training_step(module, shape, name='BabyGPT'):
+    """One step of training the model of that name as the script does it. Return it as a function, and the model."""
+    model = built(module, shape, name)
+    return step_of(module, model, model, batches(module, shape)), model
 
 
 def gpt2(shape):
@@ -132,18 +147,9 @@ def gpt2(shape):
 
 
 def gpt2_step(shape):
-    model = gpt2(shape)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    module = module_of(TUNED)
-    data = torch.randint(VOCAB_SIZE, (100_000,))
-
-    def step():
-        x, _ = module.get_batch(data, shape['batch_size'], shape['block_size'])
-        loss = model(input_ids=x, labels=x, use_cache=False).loss  # it shifts the labels itself
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return step
+    """It shifts the labels itself."""
+    model, module = gpt2(shape), module_of(TUNED)
+    return step_of(module, model, lambda x, _: (None, model(input_ids=x, labels=x, use_cache=False).loss), batches(module, shape))
 
 
 def count_flops(step):
@@ -429,22 +435,28 @@ sys.path.insert(0, {root!r})
 from tools import bench
 if {maker!r}:
     step = eval({maker!r}, vars(bench))
-    for _ in range(5):
+    for _ in range({steps}):
         step()
 print(re.search(r'VmHWM: +([0-9]+) kB', Path('/proc/self/status').read_text().replace(chr(9), ' '))[1])
 """
 
 
-def peak_of(maker):
-    """Megabytes that five steps add to the peak memory of a process that only imports (of Linux, which keeps the peak)."""
-    with_steps, without = (int(subprocess.run([sys.executable, '-c', PEAK.format(root=str(ROOT), maker=each)], check=True,
-                                              capture_output=True, encoding='utf-8').stdout) for each in (maker, ''))
-    return round((with_steps - without) / 1024)
+@cache
+def highest(maker, steps):
+    """The peak memory, in megabytes, of a process that imports this and takes that many steps (of Linux, which keeps the peak)."""
+    child = subprocess.run([sys.executable, '-c', PEAK.format(root=str(ROOT), maker=maker, steps=steps)], check=True,
+                           capture_output=True, encoding='utf-8')
+    return int(child.stdout) / 1024
+
+
+def peak_of(maker, steps=5, beside=''):
+    """Megabytes that the steps add to the peak memory of a process that only imports, or takes the steps of `beside`."""
+    return round(highest(maker, steps) - highest(beside, steps))
 
 
 def scratch():
     """Each of the GPTs on numpy alone beside v10, timed in turn in one run, at both sizes; and what memory the steps take."""
-    plain, alone = ROOT_LADDER['v10'], LADDERS['scratch'].since('v6')
+    plain, alone = ROOT_LADDER['v10'], [LADDERS['scratch'][name] for name in ('v6', 'v7')]
     shapes = {'v10': shape_of(plain), 'v11': shape_of(TUNED)}
     for size, shape in shapes.items():
         numpy.random.seed(0)
@@ -459,9 +471,105 @@ def scratch():
             print(f'{size:5s} {rung!r:15s} {row}', flush=True)
 
 
+def qwen3(shape):
+    """transformers' Qwen3, of the shape that export_hf.py writes; and forward(x, y), which returns (None, loss).
+
+    Of `labels` it would shift each by one; `shift_labels` are taken as they are, and those that are -100 left out.
+    """
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+    weights = built(module_of(FAST), shape).state_dict()
+    config = module_of(FAST.ladder['export_hf']).make_config(shape, weights, VOCAB_SIZE)
+    model = Qwen3ForCausalLM(Qwen3Config(**config)).train()
+    return model, lambda x, y: (None, model(input_ids=x, labels=y, shift_labels=y.contiguous(), use_cache=False).loss)
+
+
+def full_step(rung, shape, precision='float32'):
+    """A step of a rung on random rows that fill its block_size."""
+    module = module_of(rung)
+    model, rows = built(module, shape), torch.randint(VOCAB_SIZE, (shape['batch_size'], shape['block_size'] + 1))
+    return step_of(module, model, model, lambda: (rows[:, :-1], rows[:, 1:]), precision)
+
+
+def needed(rung, shape, precision='float32'):
+    """What memory training a rung takes, in bytes, computed without taking it: {'parameters': how many, 'states', 'activations'}.
+
+    The states are the weights, their gradients and AdamW's two moments, four numbers of 4 bytes for each parameter. The
+    activations are all that a forward pass on full rows keeps for the way back, each storage once: of tensors that have shapes
+    but no numbers, as a CPU would keep them; the logits, which the loop holds, and their gradient; and where there is dropout a
+    mask of 1 byte for each number that leaves a sublayer.
+    """
+    kept, held = {}, []
+    with FakeTensorMode():
+        model = built(module_of(rung), shape | {'dropout': 0.0})
+        own = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
+
+        def keep(tensor):
+            held.append(tensor.untyped_storage())  # so that no address is used twice
+            if held[-1]._cdata not in own:
+                kept[held[-1]._cdata] = held[-1].nbytes()
+            return tensor
+        x = torch.zeros(shape['batch_size'], shape['block_size'], dtype=torch.long)
+        with (torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+              torch.autocast('cpu', torch.bfloat16, enabled=precision == 'bfloat16')):
+            logits, _ = model(x, x)
+    parameters = sum(p.numel() for p in model.parameters())
+    masks = 2 * shape['n_layer'] * x.numel() * shape['n_embd'] if shape['dropout'] else 0
+    return {'parameters': parameters, 'states': 16 * parameters, 'activations': sum(kept.values()) + 2 * logits.nbytes + masks}
+
+
+def preset(name):
+    """(shape, precision) of a preset of v21, on the device that it is meant for; auto is the larger, float32."""
+    module = module_of(FAST)
+    given = dict(zip(module.preset_columns, module.presets[name], strict=True))
+    precision = given.pop('precision')
+    return shape_of(FAST, on_cpu=name == 'laptop') | given, 'float32' if precision == 'auto' else precision
+
+
+def full_peak(rung, shape, precision='float32'):
+    """Megabytes that training on full rows takes, beyond a model so small that only the libraries count."""
+    def maker(sizes, precision='float32'):
+        return f'full_step(LADDERS["modern"]["{rung}"], {sizes}, "{precision}")'
+    return peak_of(maker(shape, precision), steps=3, beside=maker(TINY))
+
+
+def fast(lengths=(256, 512, 1024, 2048), fit=('laptop', 'mac'), rounds=9):
+    """What v21 changes: the time of a step, its peak memory over the length, and what memory the presets need."""
+    plain, shape = FAST.below, preset('laptop')[0]
+    torch.manual_seed(0)
+    draw = batches(module_of(FAST), shape)
+    tokens = (draw()[1] != module_of(FAST).padding).sum().item()
+
+    def step(rung, precision='float32'):
+        model = built(module_of(rung), shape)
+        return step_of(module_of(rung), model, model, draw, precision)
+    steps = {f'{plain.stem} step': step(plain)} | {f'{FAST.stem} step {precision}': step(FAST, precision)
+                                                   for precision in ('float32', 'bfloat16')}
+    steps['Qwen3 step'] = step_of(module_of(FAST), *qwen3(shape), draw)
+    seconds = in_turn(steps, rounds)
+    for name, value in seconds.items():
+        row = {'milliseconds': round(1e3 * value, 2), 'tokens_per_second': round(tokens / value),
+               'ratio': round(value / seconds[f'{plain.stem} step'], 3)}
+        keep_fast(name, plain if plain.stem in name else FAST, row)
+    for length in lengths:
+        for rung in (plain, FAST):
+            long = shape | {'batch_size': 2, 'block_size': length}
+            keep_fast(f'{rung.stem} length {length}', rung, {'megabytes': full_peak(rung, long)})
+    for name in module_of(FAST).presets:
+        sizes, precision = preset(name)
+        row = needed(FAST, sizes, precision)
+        if name in fit:
+            row['megabytes'] = full_peak(FAST, sizes, precision)
+        keep_fast(f'{FAST.stem} preset {name}', FAST, row)
+
+
+def keep_fast(name, rung, row):
+    results.keep('fast', name, row | made_of(rung.path) | here())
+    print(f'{name:40s} {row}', flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=['train', 'sample', 'variants', 'candidates', 'memory', 'scratch'])
+    parser.add_argument('what', choices=['train', 'sample', 'variants', 'candidates', 'memory', 'scratch', 'fast'])
     what = parser.parse_args().what
     if what == 'memory':
         with tempfile.TemporaryDirectory() as folder:

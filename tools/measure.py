@@ -51,7 +51,7 @@ path, constants, model, folder = sys.argv[1], json.loads(sys.argv[2]), sys.argv[
 sys.argv = [path]
 module, models = load(path, source_of(path, constants)), []
 constants.pop('edit', None)
-module.model_path = Path(folder, 'model.pth')  # where a script saves one, it overwrites nobody's
+module.model_path, module.checkpoint_path = Path(folder, 'model.pth'), Path(folder, 'checkpoint.pth')  # nobody's are overwritten
 if model:
     class Kept(getattr(module, model)):
         def __init__(self, *sizes):

@@ -6,7 +6,7 @@ Nothing here knows a measured number: what is drawn comes in as arguments. `say`
 import math
 
 from kit.formats import number
-from kit.svg import Drawing
+from kit.svg import Drawing, bars
 
 SAY = {
     'zh': {'trunk': '从编号到得分：整个模型', 'attention': '注意力的内部', 'feed_forward': '前馈网络的内部', 'loop': '训练循环',
@@ -17,7 +17,11 @@ SAY = {
            'batch': '一批三首：x 和答案 y', 'schedule': '学习率随步数的变化', 'step': '步', 'clipped': '一个梯度缩短之前和之后', 'long': '长 ',
            'dials': '旋转的对：每个位置上，各对转过的角度', 'pair': '第 {} 对', 'position': '位置', 'distance': '同样相隔两个位置，夹角相同', 'at': 'q 在 {}，k 在 {}',
            'silu': 'silu 和 ReLU', 'caches': '要缓存的头', 'query heads': 'query 头', 'cached': '缓存里的 key 头和 value 头', 'per poem': '写满一首：{} KiB',
-           'ring': '缓存的格子：写满之后，新的盖掉最旧的', 'new at': '写位置 {}', 'left': '左边填充，右边对齐', 'padding': '填充'},
+           'ring': '缓存的格子：写满之后，新的盖掉最旧的', 'new at': '写位置 {}', 'left': '左边填充，右边对齐', 'padding': '填充',
+           'kept': '训练的一步要存的数', 'per T': '{}，T = {}', 'checkpoint': 'checkpoint.pth 里有什么', 'weights': '参数', 'optimizer': '优化器的数',
+           'step number': '第几步', 'random': '随机状态', 'order': '剩下的各批', 'best': '最低的损失', 'run': 'wandb 的编号', 'options': '各个选项', 'text hash': '文本的哈希',
+           'goes on': '--resume 从这里接着走', 'processes': '两个进程走同样的一步', 'its share': '第 {} 份', 'process': '第 {} 个进程', 'own gradient': '自己的梯度',
+           'put together': 'all_reduce：按字数平均', 'same step': '同样的一步', 'cuts': '同一句，合并得越来越多', 'merges': '{} 次合并：{} 个 token'},
     'en': {'trunk': 'From ids to logits: the whole model', 'attention': 'Inside attention',
            'feed_forward': 'Inside the feed-forward network', 'loop': 'The training loop',
            'to loss': 'compare: loss', 'to text': 'softmax, draw the next', 'split': 'split into heads', 'turn': 'rotate',
@@ -30,7 +34,11 @@ SAY = {
            'distance': 'Two positions apart, the angle between is the same', 'at': 'q at {}, k at {}',
            'silu': 'silu and ReLU', 'caches': 'The heads in the cache', 'query heads': 'query heads', 'cached': 'heads of keys and values in the cache',
            'per poem': 'one full poem: {} KiB', 'ring': 'The columns of the cache: once full, the new covers the oldest',
-           'new at': 'position {}', 'left': 'Padded on the left, aligned on the right', 'padding': 'padding'}}
+           'new at': 'position {}', 'left': 'Padded on the left, aligned on the right', 'padding': 'padding',
+           'kept': 'What a step of training keeps', 'per T': '{}, T = {}', 'checkpoint': 'What checkpoint.pth holds', 'weights': 'parameters', 'optimizer': "AdamW's averages",
+           'step number': 'step', 'random': 'random states', 'order': 'batches to come', 'best': 'lowest loss', 'run': 'wandb run', 'options': 'options', 'text hash': 'hash of the text',
+           'goes on': '--resume goes on from here', 'processes': 'Two processes take the same step', 'its share': 'share {}', 'process': 'process {}', 'own gradient': 'its gradient',
+           'put together': 'all_reduce: mean over characters', 'same step': 'the same step', 'cuts': 'One line, with more and more merges', 'merges': '{} merges: {} tokens'}}
 
 
 def flow(number, say, example):
@@ -412,4 +420,60 @@ def padded(say, ex):
             d.text(left + cell * (j + 0.5), y + 21, char)
     for j in range(width + 1):
         d.text(left + cell * (j + 0.5), 18 + (cell + 6) * len(ex['prompts']), j, 'axis')
+    return d.svg()
+
+
+def kept(say, ex):
+    """What a step of v20 and of v21 keeps for the way back, in MB, as bars for each length."""
+    rows = [(say['per T'].format(name, length), value, f'{number(value, 0)} MB', css)
+            for length, *values in zip(ex['lengths'], *ex['kept'], strict=True)
+            for name, value, css in zip(('v20', 'v21'), values, ('', 'own'), strict=True)]
+    return bars(rows, say['kept'])
+
+
+def checkpoint(say):
+    """What is in the file, and where training goes on with it."""
+    d = Drawing(say['checkpoint'], 22, width=340)
+    d.box(4, 8, 332, 214, '', css='frame')
+    d.text(14, 28, 'checkpoint.pth', 'frame', 'start')
+    for place, name in enumerate(('weights', 'options', 'optimizer', 'step number', 'random', 'order', 'best', 'run', 'text hash')):
+        d.box(14 + 158 * (place % 2), 38 + 36 * (place // 2), 154, 30, say[name], 12 if place < 1 else 22)
+    d.arrow(170, 222, 170, 244)
+    d.text(170, 262, say['goes on'], 'label')
+    return d.svg()
+
+
+def processes(say):
+    """A batch in two shares, two models, one gradient, the same step."""
+    d = Drawing(say['processes'], 23, width=340)
+    d.box(60, 4, 220, 30, say['rows'], 13)
+    for rank, x in enumerate((84, 256)):
+        d.path(f'M170 34L{x} 60')
+        d.box(x - 70, 60, 140, 42, say['its share'].format(rank), 23, sub=say['process'].format(rank))
+        d.arrow(x, 102, x, 122)
+        d.box(x - 70, 122, 140, 30, say['model'], 1)
+        d.arrow(x, 152, x, 172)
+        d.box(x - 70, 172, 140, 30, say['own gradient'], 1)
+        d.path(f'M{x} 202V222')
+        d.arrow(x, 258, x, 278)
+        d.box(x - 70, 278, 140, 42, 'optimizer.step()', 1, sub=say['same step'])
+    d.box(30, 222, 280, 36, say['put together'], 23)
+    return d.svg()
+
+
+def cuts(say, ex):
+    """One line cut into tokens, more merges from row to row; a token is as wide as its bytes, and a piece of a character has no letter."""
+    d = Drawing(say['cuts'], width=340)
+    wide = 336 / sum(size for _, size in ex['cuts'][0])
+    for place, (count, tokens) in enumerate(zip(ex['counts'], ex['cuts'], strict=True)):
+        x, y = 2, 22 + 62 * place
+        d.text(2, y - 6, say['merges'].format(count, len(tokens)), 'axis', 'start')
+        for text, size in tokens:
+            whole = '�' not in text
+            css = 'part' if whole else 'cell empty'
+            d.add(f'<rect x="{x + 1:.1f}" y="{y}" width="{wide * size - 2:.1f}" height="28" rx="4" class="{css}"/>')
+            if whole:
+                d.text(x + wide * size / 2, y + 19, text)
+            x += wide * size
+        d.height = y + 34
     return d.svg()

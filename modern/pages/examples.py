@@ -16,6 +16,7 @@ from kit.files import CORPUS, read
 from kit.formats import number
 from kit.ladders import LADDERS
 from kit.scripts import build, module_of
+from tools import bench
 
 POEM = '春花秋月何时了，往事知多少。\n小楼昨夜又东风，故国不堪回首月明中。\n'  # Li Yu; the example's whole vocabulary
 PIECE = '往事知多少'
@@ -302,6 +303,7 @@ def v17():
             'sigmoid': sigmoid, 'shut': shut(x[None, None]).abs().max().item(),
             'curve': [[each, torch.nn.functional.silu(torch.tensor(each)).item()] for each in xs],
             'lowest': min(torch.nn.functional.silu(torch.tensor(each)).item() for each in xs),
+            'n_embd': constants('v17')['n_embd'],
             'hidden': [4 * constants('v17')['n_embd'], ffwd_width(constants('v17')['n_embd'])],
             'counts': [count_ffwd(name) for name in ('v16', 'v17')]}
 
@@ -399,7 +401,7 @@ def v20():
             'both_made': [f'{number(a, 4)} + {factor(b, 4)}' for a, b in zip(read.tolist(), write.tolist(), strict=True)],
             'counts': [[parameters(name, size) for name in ('v19', 'v20')] for size in sizes],
             'layers': [size['n_layer'] for size in sizes], 'n_embd': [size['n_embd'] for size in sizes],
-            'narrow': [sum(parameters(name, sizes[0] | {'n_embd': 66}).values()) for name in ('v19', 'v20')], 'untrained': untrained_loss(), 'steps': [constants(name)['max_iters'] for name in ('v19', 'v20')]}
+            'narrow': [sum(parameters(name, sizes[0] | {'n_embd': 64}).values()) for name in ('v19', 'v20')], 'untrained': untrained_loss(), 'steps': [constants(name)['max_iters'] for name in ('v19', 'v20')]}
 
 
 @torch.no_grad()
@@ -481,6 +483,85 @@ def export():
             'apart': (ours.eval()(ids(PIECE))[0] - theirs(ids(PIECE)).logits).abs().max().item()}
 
 
+def v21():
+    """What a step keeps at several lengths, v20 and v21 of the default size; the same attention; numbers in bfloat16."""
+    sizes = {'batch_size': 1} | {name: constants('v20')[name] for name in ('n_embd', 'n_head', 'n_kv_head', 'n_layer', 'dropout')}
+    lengths = [128, 256, 512, 1024]
+    kept = [[bench.needed(LADDER[name], sizes | {'block_size': length})['activations'] / 1e6 for length in lengths]
+            for name in ('v20', 'v21')]
+    old, new = tiny('v20', 1), tiny('v21', 1)
+    new.load_state_dict(old.state_dict())
+    numbers = torch.tensor([1 / 3, 1.004, 300.7, 1e30])
+    return {'lengths': lengths, 'kept': kept, 'layers': sizes['n_layer'], 'n_embd': sizes['n_embd'],
+            'scores': 4 * sizes['n_head'] * lengths[-1] ** 2 / 1e6, 'apart': (old(ids(PIECE))[0] - new(ids(PIECE))[0]).abs().max().item(),
+            'numbers': numbers, 'rounded': numbers.bfloat16().float(),
+            'added': [(torch.tensor(1.0, dtype=torch.bfloat16) + torch.tensor(2.0 ** -n, dtype=torch.bfloat16)).item() for n in (7, 9)],
+            'presets': [[name, dict(zip(module('v21').preset_columns, values, strict=True))] for name, values in module('v21').presets.items()]}
+
+
+def v22():
+    """The losses of eight tiny steps, never killed; and killed after four and begun again, with all that was kept or without some."""
+    x, y = ids(POEM[:8]), ids(POEM[1:9])
+
+    def run(first, last, kept=None, without=()):
+        model = tiny('v22', 3, dropout=0.2).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
+        torch.manual_seed(0)
+        if kept:
+            model.load_state_dict(kept['model'])
+            if 'optimizer' not in without:
+                optimizer.load_state_dict(kept['optimizer'])
+            if 'random' not in without:
+                torch.set_rng_state(kept['random'])
+        losses = []
+        for _ in range(first, last):
+            _, loss = model(x, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        return losses, {'model': model.state_dict(), 'optimizer': optimizer.state_dict(), 'random': torch.get_rng_state()}
+    whole, (_, kept) = run(0, 8)[0], run(0, 4)
+    return {'steps': [str(step) for step in range(4, 8)], 'whole': whole[4:], 'resumed': run(4, 8, kept)[0],
+            'without': {name: run(4, 8, kept, [name])[0] for name in ('optimizer', 'random')}}
+
+
+def v23():
+    """A batch of three poems among two processes: characters, loss, share; the mean of means, and over the characters."""
+    script, padding = module('v23'), module('v23').padding
+    poems = script.split_poems(BEGINNINGS, 16)
+    words = script.Tokenizer(BEGINNINGS)
+    table = script.pad(poems, words)
+    model = build(LADDER['v23'], 2, **TINY | {'vocab_size': words.vocab_size, 'block_size': 16, 'n_head': 1})
+    rows = torch.arange(len(poems))
+
+    def seen(mine):
+        x, y = script.get_batch(table, mine)
+        return (y != padding).sum().item(), model(x, y)[1].item()
+    whole, shares = seen(rows), [seen(rows[rank::2]) for rank in range(2)]
+    return {'poems': [[poems[i].split('\n')[0] for i in rows[rank::2]] for rank in range(2)], 'shares': shares, 'whole': whole,
+            'plain': sum(loss for _, loss in shares) / 2,
+            'weighted': sum(loss * n * 2 / whole[0] for n, loss in shares) / 2}
+
+
+def bpe():
+    """The first merges of a short text, one by one; a line cut with more and more merges; how the vocabulary grows."""
+    script = module('babygpt_bpe')
+    short = '东风，东方，东风'
+    first = script.train_merges(short, 7)
+    small = script.Tokenizer(first)
+    steps = [[list(pair), 256 + i, small.tokens[256 + i].hex(' '), small.decode([256 + i])] for i, pair in enumerate(first)]
+    text, line, counts = corpus()[:120_000], '小楼昨夜又东风', [0, 500, 1500, 3000]
+    merges = script.train_merges(text, counts[-1])
+    cuts = []
+    for n in counts:
+        tokens = script.Tokenizer(merges[:n])
+        cuts.append([[tokens.decode([i]), len(tokens.tokens[i])] for i in tokens.encode(line)])
+    return {'short': short, 'bytes': [[char, char.encode().hex(' ')] for char in '东风方，'], 'steps': steps,
+            'ids': [script.Tokenizer(first[:n]).encode(short) for n in (0, 7)], 'line': line, 'counts': counts, 'cuts': cuts,
+            'emoji': [len(script.Tokenizer(merges).encode('🌸')), script.Tokenizer(merges).decode(script.Tokenizer(merges).encode('🌸'))]}
+
+
 def shared():
     """What any page may use."""
     size = len(set(corpus()))
@@ -490,4 +571,4 @@ def shared():
 SHOWN = [0, 1, 2, 3, 5]  # positions for which v16's page has room
 SEEDS = {'v16': 5, 'v17': 1, 'v18': 26, 'v19': 1, 'v20': 1}
 EXAMPLES = {'shared': shared, 'v13': v13, 'v14': v14, 'v15': v15, 'v16': v16, 'v17': v17, 'v18': v18, 'v19': v19, 'v20': v20,
-            'sample': sample, 'export': export}
+            'v21': v21, 'v22': v22, 'v23': v23, 'bpe': bpe, 'sample': sample, 'export': export}

@@ -3,7 +3,10 @@
 Each function returns {name of the model: what was found, and the code it was found with}.
 """
 
+import io
 import re
+import time
+from collections import Counter
 from itertools import pairwise
 
 import torch
@@ -17,35 +20,60 @@ from kit.scripts import load, module_of
 OLD, NEW = 'pretrained/model.pth', 'pretrained/model_v20.pth'
 RUNGS = {OLD: LADDERS['root']['v12'], NEW: LADDERS['modern']['v20']}
 CUT = int(0.9 * len(read(CORPUS)))  # where the validation part begins
+TRAINING, VALIDATION = read(CORPUS)[:CUT], read(CORPUS)[CUT:]
+
+
+def opened(path):
+    """A pretrained model as its rung builds it, and the tokenizer."""
+    module, checkpoint = module_of(RUNGS[path]), torch.load(ROOT / path, weights_only=True)
+    tokenizer = module.Tokenizer(checkpoint['vocabulary'])
+    model = module.BabyGPT(tokenizer.vocab_size, **checkpoint['hyper_params'])
+    model.load_state_dict(checkpoint['model'])
+    return model, tokenizer
 
 
 def whole_poems():
     """The loss of the two pretrained models on whole poems of the validation part, measured in the same way."""
     found = {}
     for path, rung in RUNGS.items():
-        module, checkpoint = module_of(rung), torch.load(ROOT / path, weights_only=True)
-        tokenizer = module.Tokenizer(checkpoint['vocabulary'])
-        model = module.BabyGPT(tokenizer.vocab_size, **checkpoint['hyper_params'])
-        model.load_state_dict(checkpoint['model'])
+        model, tokenizer = opened(path)
         found[path] = made_of(rung.path) | {
             'model': file_hash(path), 'parameters': sum(p.numel() for p in model.parameters()),
-            'loss': form.loss(model, tokenizer, read(CORPUS)[CUT:]), 'train': form.loss(model, tokenizer, read(CORPUS)[:CUT // 10])}
+            'loss': form.loss(model, tokenizer, VALIDATION), 'train': form.loss(model, tokenizer, TRAINING[:CUT // 10])}
     return found
 
 
 def written(temperatures=(1.0, 0.8)):
-    """How many poems of the pretrained v20 keep the form of their tune, and are copies; written with the cache."""
-    sampler = load('modern/babygpt_sample.py')
-    model, tokenizer = sampler.load_model(ROOT / NEW)
+    """How many poems of the pretrained v20 keep the form of their tune, and are copies; written with the cache.
 
-    def counted(temperature):
+    At each temperature, and at 1.0 with --constrain; `loss` is what v20 itself loses on them, per character.
+    """
+    sampler = load('modern/babygpt_sample.py')
+    (model, tokenizer), free = sampler.load_model(ROOT / NEW), opened(NEW)
+    tunes = form.Forms(form.split(TRAINING)).common()[:form.TUNES]
+
+    def at(temperature):
         def generate(idx, max_new_tokens):
             return torch.cat([idx, *type(model).generate(model, idx, max_new_tokens, temperature=temperature)], dim=1)
         model.generate = generate
-        return form.measure(model, tokenizer, read(CORPUS)[:CUT], before='')
+        return form.written(model, tokenizer, tunes, form.EACH, before='')
 
-    return {f'{NEW} {temperature}': made_of('modern/babygpt_sample.py') | {'model': file_hash(NEW)} | counted(temperature)
-            for temperature in temperatures}
+    def constrained(tune):
+        limits = sampler.Form('字名名名名\n', [sampler.commonest_form(tune)] * form.EACH, tokenizer, sampler.device)
+        idx = torch.tensor([tokenizer.encode(f'{tune} ')] * form.EACH, device=sampler.device)
+        ids = torch.cat([idx, *type(model).generate(model, idx, limits.longest, form=limits)], dim=1)
+        return map(tokenizer.decode, ids.tolist())
+
+    ways = {str(temperature): lambda temperature=temperature: at(temperature) for temperature in temperatures}
+    ways['constrained'] = lambda: [text for tune in tunes for text in constrained(tune)]
+    found = {}
+    for way, texts_of in ways.items():
+        torch.manual_seed(1337)
+        texts = texts_of()
+        whole = '\n\n'.join(['', *(text.partition('\n\n')[0] for text in texts if '\n\n' in text), ''])
+        found[f'{NEW} {way}'] = (made_of('modern/babygpt_sample.py') | {'model': file_hash(NEW)} | form.counted(texts, TRAINING)
+                                 | {'loss': form.loss(*free, whole)})
+    return found
 
 
 def distinct(pieces):
@@ -61,7 +89,7 @@ def rewarded(each=20):
     have, and how many are copies; 'loss': on the whole poems of the validation part}
     """
     script, v20 = 'modern/babygpt_v26_grpo.py', module_of(LADDERS['modern']['v20'])
-    grpo, forms, found = load(script), form.Forms(form.split(read(CORPUS)[:CUT])), {}
+    grpo, forms, found = load(script), form.Forms(form.split(TRAINING)), {}
     poems = grpo.read_poems()
     groups = dict(zip(['trained', 'held_out'], grpo.split_tunes(poems[:int(grpo.train_ratio * len(poems))]), strict=True))
     for path in [NEW, *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('modern/model_v2[56].pth'))]:
@@ -74,12 +102,56 @@ def rewarded(each=20):
         bodies = [body for those in written.values() for _, body in those if body]
         lines = [line for body in bodies for line in body.split('\n')]
         clauses = [clause for line in lines for clause in re.split('[。，、！？；：]', line)]
-        found[path] = made_of(script) | {'model': file_hash(path), 'loss': form.loss(full, tokenizer, read(CORPUS)[CUT:])} | {
+        found[path] = made_of(script) | {'model': file_hash(path), 'loss': form.loss(full, tokenizer, VALIDATION)} | {
             name: forms.share(those) for name, those in written.items()} | {
             'ended': len(bodies), 'length': sum(map(len, bodies)) / len(bodies), 'lines': distinct(lines),
             'bigrams': distinct([pair for clause in clauses for pair in pairwise(clause)]),
-            'copies': form.copies(bodies, read(CORPUS)[:CUT])['copies']}
+            'copies': form.copies(bodies, TRAINING)['copies']}
     return found
 
 
-MEASURED = {'whole_poems': whole_poems, 'written': written, 'rewarded': rewarded}
+
+def tokens(training=TRAINING, validation=VALIDATION, n_merges=4000, shown=40):
+    """What merges learned from the training part make of the validation part; SentencePiece's BPE with as many tokens beside them.
+
+    `words` are the tokens of two characters or more: how many there are, and which occur most often in the training part.
+    """
+    path = 'modern/babygpt_bpe.py'
+    script = module_of(LADDERS['modern']['babygpt_bpe'])
+    started = time.perf_counter()
+    tokenizer = script.Tokenizer(script.train_merges(training, n_merges))
+    seconds = time.perf_counter() - started
+    texts = [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
+    ways = {'babygpt_bpe': (tokenizer.encode, texts, seconds), 'SentencePiece': sentencepiece(training, tokenizer.vocab_size)}
+    found = {}
+    for name, (encode, texts, seconds) in ways.items():
+        words = [len(text) > 1 and '�' not in text for text in texts]
+        counts = Counter(i for i in encode(training) if words[i])
+        found[name] = made_of(path) | {
+            'vocabulary': len(texts), 'seconds': round(seconds, 1), 'per_character': round(len(encode(validation)) / len(validation), 4),
+            'words': sum(words), 'most': [texts[i] for i, _ in counts.most_common(shown)]}
+    return found
+
+
+def sentencepiece(text, vocab_size, coverage=0.98):
+    """SentencePiece's BPE, told to change no character and to write those it does not know as bytes, like ours.
+
+    The characters that make up `coverage` of the text are tokens of their own, and merges get what is left of vocab_size: with
+    ci.txt and 4,256 tokens, of which three control tokens are its own, nothing would be left at the default, 0.9995; 0.98 is the
+    lowest that it takes. It learns line by line, so line ends are a token that it is told of.
+    Returns what encodes a text, the text of each token, and the seconds that it learned for.
+    """
+    import sentencepiece as spm
+    model, started = io.BytesIO(), time.perf_counter()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(line for line in text.split('\n') if line), model_writer=model, model_type='bpe', vocab_size=vocab_size,
+        byte_fallback=True, character_coverage=coverage, normalization_rule_name='identity', add_dummy_prefix=False, remove_extra_whitespaces=False,
+        user_defined_symbols=['\n'], minloglevel=2)
+    seconds = time.perf_counter() - started
+    processor = spm.SentencePieceProcessor(model_proto=model.getvalue())
+    texts = ['�' if processor.is_byte(i) or processor.is_control(i) else processor.id_to_piece(i).replace('\u2581', ' ')
+             for i in range(len(processor))]
+    return processor.encode, texts, seconds
+
+
+MEASURED = {'whole_poems': whole_poems, 'written': written, 'rewarded': rewarded, 'tokens': tokens}

@@ -650,7 +650,8 @@ def test_killed_and_resumed_it_does_what_it_would_have_done(rung, expected):
     for run in (killed, resumed, whole):
         if run.error and not isinstance(run.error, Killed):
             raise AssertionError('接着训练的那一次没有走到最后：运行时加上 --resume，应从 checkpoint_path 那里的文件接着训练。') from run.error
-    assert isinstance(killed.error, Killed) and len(whole.rates) == OFTEN['max_iters']
+    assert len(whole.rates) == OFTEN['max_iters'], f'没有断过的一次应走 max_iters = {OFTEN["max_iters"]} 步，却走了 {len(whole.rates)} 步。'
+    assert isinstance(killed.error, Killed), '训练到第 20 步该被杀掉，却没有走到那里，或者把停下的信号咽了下去。'
     steps = len(resumed.rates)
     if not expected:
         assert steps == len(whole.rates), '接着训练，没有从头走：那是 v22 的内容。'

@@ -1,8 +1,12 @@
 """How much a rung of this ladder changes: small enough to read as one thought."""
 
 import difflib
-from statistics import median
+import re
+from statistics import mean, median
 
+import pytest
+
+from kit.experiments import settings_of
 from kit.source import significant
 from tests.modern.models import LADDER
 
@@ -19,3 +23,15 @@ def test_each_rung_is_a_small_diff():
     large = {'v13', 'v21', 'v22', 'v23'}  # what they change is the program around the model
     assert all(count <= (80 if name in large else 40) for name, count in changed.items()), changed
     assert min(changed.values()) > 0 and median(count for name, count in changed.items() if name not in large) <= 12, changed
+
+
+@pytest.mark.parametrize('rung', [rung for rung in LADDER.numbered if not rung.reached('v21')])
+def test_the_docstring_tells_the_measured_losses_and_forms(rung):
+    """Of the rung itself and of the one below: the mean loss to two digits, the share of poems in whole per cent."""
+    said = re.search(r'你会看到：.*约 ([\d.]+)，(v\d+) 是 ([\d.]+)；合句式的约 (\d+) %，\2 是 (\d+) %（三个种子的平均）', rung.source)
+    assert said[2] == str(rung.below)
+    for each, loss, share in ((rung, said[1], said[4]), (rung.below, said[3], said[5])):
+        form = settings_of('modern/ladder')[str(each), 'base'].form
+        assert len(form) == 3
+        assert loss == f'{mean(row["loss"] for row in form):.2f}'
+        assert share == f'{mean(100 * row["kept"] / row["poems"] for row in form):.0f}'

@@ -1,6 +1,9 @@
 """The sampler of v20's architecture: its cache is exact, within the window and past it, alone and in a batch; its filters
 keep what their definitions say."""
 
+import math
+import re
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -161,6 +164,81 @@ def test_the_ends_of_the_line_of_probabilities_are_drawn_rightly(monkeypatch):
     for number, expected in [(0.0, 3), (1 - 2 ** -24, 1)]:
         monkeypatch.setattr(torch, 'rand', lambda *size, number=number, **_: torch.full(size, number))
         assert sampler.pick(logits, None).tolist() == [[expected]]
+
+
+# The form, as a constraint
+
+TITLE, FORMS = '字名名名名\n', ['字字，字。\n字字字。', '字、字字。', '字。\n字。\n字。\n字字字。']
+TOKENIZER = sampler.Tokenizer('\n ·。，、！《春江花月夜往事知多少小楼昨又东风故国回首堪')
+LETTERS = {char for char in TOKENIZER.chars if char not in '\n ·。，、！《'}
+assert TOKENIZER.vocab_size == VOCAB_SIZE
+
+
+def due(plan, text):
+    """What may come after a text whose title has a place for an author of one to five characters."""
+    author, end, body = text.partition('\n')
+    if not end:
+        return LETTERS if not author else {'\n'} if len(author) == 5 else LETTERS | {'\n'}
+    place = f'{plan}\n\n'[len(body):len(body) + 1] or '\n'  # what is done waits
+    return LETTERS if place == '字' else {place}
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_a_place_allows_what_the_form_has_there_and_never_nothing(seed):
+    """Of each poem by itself, however long its author, until the last of them is done."""
+    form, texts = sampler.Form(TITLE, FORMS, TOKENIZER, 'cpu'), [''] * len(FORMS)
+    torch.manual_seed(seed)
+    logits = torch.randn(len(FORMS), TOKENIZER.vocab_size)
+    logits[:, TOKENIZER.ids['\n']] += seed  # shorter and shorter authors
+    for _ in range(form.longest):
+        kept = form.keep(logits)
+        for plan, text, row in zip(FORMS, texts, kept, strict=True):
+            assert {char for char, score in zip(TOKENIZER.chars, row.tolist(), strict=True) if score > float('-inf')} == due(plan, text)
+        assert torch.equal(kept[kept.isfinite()], logits[kept.isfinite()])
+        idx = sampler.pick(kept, None)
+        form.advance(logits, idx)
+        texts = [text + char for text, char in zip(texts, TOKENIZER.decode(idx[:, 0].tolist()), strict=True)]
+    assert all(re.sub(r'\w', '字', text.split('\n', 1)[1]).rstrip('\n') == plan for plan, text in zip(FORMS, texts, strict=True))
+
+
+def test_with_an_author_the_body_comes_at_once():
+    form = sampler.Form('', FORMS, TOKENIZER, 'cpu')
+    assert form.longest == max(map(len, FORMS)) + 2
+    kept = form.keep(torch.zeros(len(FORMS), TOKENIZER.vocab_size)).isfinite()
+    assert all({TOKENIZER.chars[i] for i in row.nonzero().flatten()} == LETTERS for row in kept)
+
+
+def test_a_mark_that_the_model_does_not_know_is_named():
+    with pytest.raises(ValueError, match='？'):
+        sampler.Form(TITLE, ['字？'], TOKENIZER, 'cpu')
+
+
+def test_a_form_that_allows_everything_changes_nothing_and_costs_nothing(pair):
+    """It draws no random number and touches no score: the same seed, the same text."""
+    _, cached, _ = pair
+    form = sampler.Form('', FORMS, TOKENIZER, 'cpu')
+    form.allowed.fill_(True)
+    written = []
+    for each in (None, form):
+        torch.manual_seed(3)
+        written.append(list(cached.generate(random_ids(len(FORMS), 2), 20, form=each, temperature=1.5, top_k=20)))
+    assert all(map(torch.equal, *written)) and abs(form.cost) < 1e-4 < form.loss
+
+
+def test_the_loss_and_the_cost_are_those_of_the_free_model_on_what_was_written(pair):
+    """With p the free model's: the mean of -ln p of each character, and what is missing to 1 in that of all that was allowed."""
+    _, cached, _ = pair
+    seen, form = spied(cached), sampler.Form(TITLE, FORMS, TOKENIZER, 'cpu')
+    written = torch.cat(list(cached.generate(random_ids(len(FORMS), 3), form.longest + 4, form=form, temperature=2.0)), dim=1)
+    loss = cost = 0
+    for row, (plan, ids) in enumerate(zip(FORMS, written.tolist(), strict=True)):
+        text = TOKENIZER.decode(ids)
+        for step in range(text.index('\n\n') + 2):
+            probs = dict(zip(TOKENIZER.chars, seen[step][row].double().softmax(-1).tolist(), strict=True))
+            loss -= math.log(probs[text[step]])
+            cost -= math.log(sum(probs[char] for char in due(plan, text[:step])))
+    assert form.loss.item() == pytest.approx(loss, rel=1e-4) and form.cost.item() == pytest.approx(cost, rel=1e-4)
+    assert 0 < cost < loss
 
 
 # The filters, against their definitions

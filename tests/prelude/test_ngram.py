@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from nltk import lm
 from nltk.util import everygrams
 
@@ -361,6 +362,60 @@ def test_the_results_are_what_it_prints(output):
 def test_the_docstring_has_the_numbers_that_it_prints(output, module):
     train, val = ([f'{float(line[column]):.2f}' for line in LINE.findall(output)] for column in (1, 2))
     assert '、'.join(val) in module.__doc__ and train[-1] in module.__doc__
+
+
+def test_the_picture_shows_the_losses_that_are_printed(module, tmp_path, monkeypatch, capsys):
+    figures, saved = [], tmp_path / 'orders.png'
+    monkeypatch.setattr('matplotlib.figure.Figure', lambda: figures.append(Figure()) or figures[-1])
+    (tmp_path / 'ci.txt').write_text(CORPUS.read_text(encoding='utf-8')[:20_000], encoding='utf-8')
+    monkeypatch.setattr(module, 'data_path', tmp_path / 'ci.txt')
+    monkeypatch.setattr('sys.argv', [RUNG.path, '--plot', str(saved)])
+    module.main()
+    printed = LINE.findall(capsys.readouterr().out)
+    [axes] = figures[0].axes
+    for line, column, name in zip(axes.lines, (1, 2), ('train', 'validation'), strict=True):
+        assert list(line.get_xdata()) == list(ORDERS) and line.get_label() == name
+        assert list(line.get_ydata()) == pytest.approx([float(each[column]) for each in printed], abs=6e-5)
+    assert saved.read_bytes().startswith(b'\x89PNG') and len({float(each[1]) for each in printed}) == 5
+
+
+def test_without_a_picture_matplotlib_is_not_imported(tmp_path):
+    (tmp_path / 'ci.txt').write_text('春江往事。' * 9, encoding='utf-8')
+    script = copied(tmp_path)
+    (tmp_path / 'prelude' / 'matplotlib.py').write_text('raise ImportError("imported")', encoding='utf-8')
+    assert run(script).returncode == 0
+    assert 'imported' in run(script, '--plot', tmp_path / 'a.png').stderr  # the one that it would be
+
+
+@pytest.mark.parametrize('name', ['picture.no_such_kind', 'folder.png'])
+def test_a_picture_that_cannot_be_written_costs_nothing_else(name, tmp_path):
+    (tmp_path / 'ci.txt').write_text('春江往事。' * 9, encoding='utf-8')
+    (tmp_path / 'folder.png').mkdir()
+    result = run(copied(tmp_path), '--plot', tmp_path / name)
+    said = refused(result)
+    assert re.search('[\u4e00-\u9fff]', said) and name in said and '\n往事' in result.stdout
+
+
+@pytest.mark.parametrize('options, named', [
+    (['--no_such_option'], '--no_such_option'), (['--plot'], '--plot'), (['--plot', 'no/such/folder/a.png'], 'no/such/folder')])
+def test_wrong_options_are_refused_before_counting(options, named):
+    result = run(RUNG.file, *options)
+    assert named in refused(result) and not result.stdout
+
+
+def test_matplotlib_is_named_where_it_is_missing(module, monkeypatch, capsys):
+    monkeypatch.setattr(module, 'find_spec', lambda name: None)
+    monkeypatch.setattr('sys.argv', [RUNG.path, '--plot', 'a.png'])
+    with pytest.raises(SystemExit):
+        module.parse_args()
+    assert 'pip install -r prelude/requirements.txt' in capsys.readouterr().err
+
+
+def refused(result):
+    """What it says of a mistake: one line or two, and no more."""
+    assert result.returncode not in (0, None) and 'Traceback' not in result.stderr
+    assert len(result.stderr.splitlines()) <= 2
+    return result.stderr
 
 
 FAULTS = {'missing': None, 'empty': b'', 'not UTF-8': ('春江往事。' * 99).encode('gbk'), 'a folder': 'folder',

@@ -9,6 +9,12 @@ from kit.ladders import LADDERS
 from kit.scripts import load, module_of
 
 LADDER = LADDERS['scratch']
+WRITING = LADDER.since('v8')  # these only write; those before them train
+
+
+def training(since):
+    """The rungs from that one on that train."""
+    return [rung for rung in LADDER.since(since) if rung not in WRITING]
 
 
 @cache
@@ -49,3 +55,22 @@ def slope(f, arrays, directions, h=1e-6):
     """How fast the number f changes when each array moves in its direction: a difference, no derivative."""
     there, back = ([a + step * d for a, d in zip(arrays, directions, strict=True)] for step in (h, -h))
     return (f(*there) - f(*back)) / (2 * h)
+
+
+VOCABULARY = ''.join(sorted('\n ，。一春江往事浣溪沙苏轼天人风月花山水云'))
+TINY = {'block_size': 8, 'n_embd': 12, 'n_head': 3, 'n_layer': 2}
+
+
+def save_model(path, vocabulary=VOCABULARY, seed=0, **sizes):
+    """Write a model with random weights (norms and biases too) as tools/export_safetensors.py writes those of v12; return v12's."""
+    torch.manual_seed(seed)
+    sizes = sizes | {'dropout': 0.1}
+    model = module_of(LADDERS['root']['v12']).BabyGPT(len(vocabulary), **sizes).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.3 * torch.randn(p.shape)
+        model.lm_head.weight *= 0.3  # or some characters would never come
+    checkpoint = {'model': model.state_dict(), 'hyper_params': sizes, 'vocabulary': vocabulary}
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(load('tools/export_safetensors.py').as_safetensors(checkpoint))
+    return model

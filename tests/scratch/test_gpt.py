@@ -6,9 +6,9 @@ import torch
 
 from kit.ladders import by_path
 from kit.scripts import module_of
-from tests.scratch.models import LADDER, assert_same_values_and_gradients, exact
+from tests.scratch.models import LADDER, assert_same_values_and_gradients, exact, training
 
-EACH = pytest.mark.parametrize('rung', LADDER.since('v6'))
+EACH = pytest.mark.parametrize('rung', training('v6'))
 SIZES = {'vocab_size': 29, 'block_size': 7, 'n_embd': 24, 'n_head': 4, 'n_layer': 2, 'dropout': 0.0}
 
 

@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from kit.ladders import by_path
 from kit.scripts import module_of
-from tests.scratch.models import LADDER, exact, weigh, weigh_torch
+from tests.scratch.models import LADDER, exact, training, weigh, weigh_torch
 
-MODULES = pytest.mark.parametrize('rung', LADDER.since('v4'))
-TRAINED = pytest.mark.parametrize('rung', LADDER.since('v5'))
+MODULES = pytest.mark.parametrize('rung', training('v4'))
+TRAINED = pytest.mark.parametrize('rung', training('v5'))
 LAYERS = {
     'Linear': (lambda m: m.Linear(4, 3), lambda: nn.Linear(4, 3)),
     'Linear without bias': (lambda m: m.Linear(4, 3, bias=False), lambda: nn.Linear(4, 3, bias=False)),

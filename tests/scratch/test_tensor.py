@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.scratch.models import LADDER, assert_same_values_and_gradients, exact, slope, weigh
+from tests.scratch.models import assert_same_values_and_gradients, exact, slope, training, weigh
 
-RUNGS = LADDER.since('v3')
+RUNGS = training('v3')
 EACH = pytest.mark.parametrize('rung', RUNGS)
 few = settings(max_examples=15, deadline=None, derandomize=True, database=None)
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
