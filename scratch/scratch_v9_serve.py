@@ -334,7 +334,8 @@ class PoemRequest(BaseModel):
 
     model_config = ConfigDict(extra='forbid')
     prompt: str = Field(min_length=1, max_length=100, title='1 到 100 个字', description='1 to 100 characters')
-    max_new_tokens: int = Field(200, ge=1, le=max_length, title=f'1 到 {max_length} 的整数', description=f'an integer from 1 to {max_length}')
+    max_new_tokens: int = Field(
+        200, ge=1, le=max_length, title=f'1 到 {max_length} 的整数', description=f'an integer from 1 to {max_length}')
     temperature: float = Field(1.0, ge=0.01, le=100, title='0.01 到 100 的数', description='a number from 0.01 to 100')
     top_k: int | None = Field(None, ge=1, title='大于 0 的整数', description='an integer above 0')
     top_p: float | None = Field(None, gt=0, le=1, title='大于 0、不大于 1 的数', description='a number above 0, at most 1')
@@ -414,7 +415,7 @@ def make_app(model, tokenizer, max_poems, max_body):
         """占一个位子，直到回答送完，或者对方走了；没有位子就请人稍后再来。"""
         if app.state.poems >= max_poems:
             raise refusal(503, f'正在写 {max_poems} 首，写不过来了，请稍后再来。',
-                          f'{max_poems} poems are being written, and that is all we can; please come back later.', {'Retry-After': '5'})
+                          f'{max_poems} poems are being written, no more can be; please come back later.', {'Retry-After': '5'})
         app.state.poems += 1
         try:
             yield

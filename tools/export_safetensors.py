@@ -28,7 +28,8 @@ def as_safetensors(checkpoint):
 def main():
     parser = argparse.ArgumentParser(description='把 v12 存的 model.pth 转成 safetensors：参数一样，词表和超参数写在元数据里。')
     parser.add_argument('source', nargs='?', type=Path, default=PRETRAINED / 'model.pth', help='默认 pretrained/model.pth')
-    parser.add_argument('target', nargs='?', type=Path, default=PRETRAINED / 'model.safetensors', help='默认 pretrained/model.safetensors')
+    parser.add_argument('target', nargs='?', type=Path, default=PRETRAINED / 'model.safetensors',
+                        help='默认 pretrained/model.safetensors')
     args = parser.parse_args()
     temporary = args.target.with_name(f'{args.target.name}.{os.getpid()}.tmp')
     try:
