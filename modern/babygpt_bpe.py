@@ -415,7 +415,6 @@ def join_processes():
             sys.exit(f'这台机器只有 {torch.accelerator.device_count()} 块显卡：请调小 --nproc_per_node，一块显卡一个进程。')
         torch.accelerator.set_device_index(local_rank)
     dist.init_process_group('nccl' if torch.device(device).type == 'cuda' else 'gloo')
-    dist.barrier()  # 都连上了再往下走：哪个进程先因参数不通退出，还在连的就要报错
 
 
 def from_first(value):

@@ -2,8 +2,10 @@
 
 import ast
 import os
+import signal
 import socket
 import sys
+import time
 
 from kit.scripts import load
 
@@ -35,8 +37,14 @@ class Life:
             finally:
                 os._exit(status)
 
-    def ended(self):
-        self.status = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+    def ended(self, seconds=120):
+        """Wait for its end; a run that hangs is killed, so that its test fails."""
+        deadline = time.monotonic() + seconds
+        while not (found := os.waitpid(self.process, os.WNOHANG))[0]:
+            if time.monotonic() > deadline:
+                os.kill(self.process, signal.SIGKILL)
+            time.sleep(0.01)
+        self.status = os.waitstatus_to_exitcode(found[1])
         self.printed = self.out.read_text(encoding='utf-8')
         return self
 

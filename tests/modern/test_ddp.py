@@ -80,4 +80,6 @@ def test_ctrl_c_stops_all_in_the_same_step(tmp_path):
 def test_a_fault_is_told_once(tmp_path):
     path = install(V23.path, tmp_path, corpus=CORPUS)
     first, second = team(path, 2, '--n_layer', 0)
-    assert first.status and second.status and 'n_layer' in first.printed and second.printed.strip() in ('', '2')
+    assert first.status and second.status and 'n_layer' in first.printed
+    said = second.printed.strip()
+    assert said in ('', '2') or '第 1 个进程停了' in said and '\n' not in said  # the first may be gone before it has connected
