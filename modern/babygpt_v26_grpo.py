@@ -599,8 +599,9 @@ def main():
         for name, source in random_sources().items():
             if name in checkpoint['random']:  # 换了一种设备，就没有它的
                 source.set_rng_state(checkpoint['random'][name])
-        for unfinished in own_path.parent.glob('*_v26.pth.*.tmp'):  # 保存到一半被杀，剩下的
-            unfinished.unlink(missing_ok=True)
+        for file in [own_path, checkpoint_path]:
+            for unfinished in file.parent.glob(f'{file.name}.*.tmp'):  # 保存到一半被杀，剩下的
+                unfinished.unlink(missing_ok=True)
         print(f'从 {checkpoint_path.name} 接着学：第 {first} 轮')
     else:
         set_aside(own_path)
