@@ -15,9 +15,13 @@ PROMPTS, LENGTH = ('春江', '往事'), 102  # a script writes 100 characters af
 
 
 def sampled():
-    """{rung: 'poems' or 'output'}: the scripts that a ladder.toml wants samples of, and what is kept of each."""
-    return {ladder[name]: kind for ladder in LADDERS.values()
-            for kind, names in ladder.data.get('samples', {}).items() for name in names}
+    """{rung: {'poems', 'output'} or one of them}: the scripts that a ladder.toml wants samples of, and what is kept of each."""
+    found = {}
+    for ladder in LADDERS.values():
+        for kind, names in ladder.data.get('samples', {}).items():
+            for name in names:
+                found.setdefault(ladder[name], set()).add(kind)
+    return found
 
 
 def load():
@@ -30,8 +34,9 @@ def sample(rung):
 
 
 def is_kept(rung):
-    """Whether the sample of a script is there, and of the script as it is."""
-    return load().get(rung.path, {}).get('code') == code_hash(rung.source)
+    """Whether the sample of a script is there, all that is wanted of it, and of the script as it is."""
+    kept = load().get(rung.path, {})
+    return kept.get('code') == code_hash(rung.source) and sampled()[rung] == kept.keys() - {'code'}
 
 
 def first_and_second(output):
@@ -43,6 +48,11 @@ def first_and_second(output):
     return poems
 
 
+def cut(output, kinds):
+    """What is kept of an output."""
+    return {kind: first_and_second(output) if kind == 'poems' else output for kind in sorted(kinds)}
+
+
 def collect():
     """Run each script whose code has changed since its sample was taken, and keep the sample at once."""
     with tqdm([rung for rung in sampled() if not is_kept(rung)], unit='run') as todo:
@@ -51,7 +61,5 @@ def collect():
             result = run(rung.file, timeout=None, fresh=True)
             if result.returncode:
                 raise SystemExit(result.stderr)
-            kind = sampled()[rung]
-            found = {'poems': first_and_second(result.stdout)} if kind == 'poems' else {'output': result.stdout}
-            kept = load() | {rung.path: {'code': code_hash(rung.source)} | found}
+            kept = load() | {rung.path: {'code': code_hash(rung.source)} | cut(result.stdout, sampled()[rung])}
             write(SAMPLES, as_json(kept))

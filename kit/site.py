@@ -67,6 +67,12 @@ def test_source(test):
     return Path(path).name, name, [segments(line) for line in lines]
 
 
+def from_below(read, ladder, language):
+    """What the ladders say that this one goes on from."""
+    below = {rung.below.ladder for rung in ladder.rungs if rung.below} - {ladder}
+    return {said: meaning for each in below for said, meaning in (read(each, language) or {}).items()}
+
+
 @cache
 def glosses_of(ladder, language):
     """{remark: what it says} of the Chinese comments in the ladder's scripts, None where they need not be told.
@@ -76,18 +82,20 @@ def glosses_of(ladder, language):
     file = ladder.pages / language / 'comments.toml'
     if not file.exists():
         return None
-    below = {rung.below.ladder for rung in ladder.rungs if rung.below} - {ladder}
-    told = [glosses_of(each, language) or {} for each in below]
-    return {said: meaning for each in told for said, meaning in each.items()} | tomllib.loads(file.read_text(encoding='utf-8'))
+    return from_below(glosses_of, ladder, language) | tomllib.loads(file.read_text(encoding='utf-8'))
 
 
 @cache
 def translations_of(ladder, language):
-    """{poem: what it says} of the poems that the ladder's pages show, None where they need not be told."""
+    """{poem: what it says} of the poems that the ladder's pages show, None where they need not be told.
+
+    What a ladder says holds for those that go on from it.
+    """
     file = ladder.pages / language / 'poems.toml'
     if not file.exists():
         return None
-    return {each['poem']: each['says'] for each in tomllib.loads(file.read_text(encoding='utf-8'))['poems']}
+    own = {each['poem']: each['says'] for each in tomllib.loads(file.read_text(encoding='utf-8'))['poems']}
+    return from_below(translations_of, ladder, language) | own
 
 
 class Edition:

@@ -101,7 +101,7 @@ def plot(path, layers):
     axes.legend()
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         sys.exit(f'图存不进 {path}：{error}')
 
 
@@ -130,10 +130,20 @@ def parse_args():
     options.add_argument('--plot', type=Path, metavar='文件', help='用 matplotlib 把结果画成图，存进这个文件，例如 picture.png')
     options.add_argument('-h', '--help', action='help', help='显示这段说明')
     args = parser.parse_args()
-    if args.plot and not find_spec('matplotlib'):
-        parser.error('--plot 要用 matplotlib，还没有安装：请先运行 pip install -r prelude/requirements.txt')
-    if args.plot and not args.plot.parent.is_dir():
-        parser.error(f'--plot 的文件夹 {args.plot.parent} 不存在：请先建好它，或者换一个')
+    if args.plot:
+        if not find_spec('matplotlib'):
+            parser.error('--plot 要用 matplotlib，还没有安装：请先运行 pip install -r prelude/requirements.txt')
+        if args.plot.suffix.lower() not in ('.png', '.jpg', '.svg', '.pdf'):
+            parser.error(f'--plot {args.plot} 不知道是哪种图：文件名请用 .png、.jpg、.svg 或 .pdf 结尾')
+        try:
+            if not args.plot.parent.is_dir():
+                parser.error(f'--plot 的文件夹 {args.plot.parent} 不存在：请先建好它，或者换一个')
+            new = not args.plot.exists()
+            args.plot.open('ab').close()  # 打得开，就写得进；原来有的内容不动
+            if new:
+                args.plot.unlink()
+        except OSError as error:
+            parser.error(f'--plot 写不进 {args.plot}（{error.strerror}）：请换一个')
     return args
 
 

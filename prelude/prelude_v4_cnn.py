@@ -37,13 +37,15 @@ seed = 1337  # 随机种子：种子相同，结果相同
 
 def read_idx(folder, name):
     """读 MNIST 的一个文件，压缩过的也行：开头说有几维、各维多大，后面每个字节是一个数。"""
-    path = next((path for path in (folder / name, folder / f'{name}.gz') if path.is_file()), None)
-    if path is None:
-        sys.exit(f'{folder} 里没有 {name}，也没有 {name}.gz：MNIST 的四个文件都要在。')
+    path = folder / name
     try:
+        if not path.is_file():
+            path = folder / f'{name}.gz'
         data = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        sys.exit(f'{folder} 里没有 {name}，也没有 {name}.gz：MNIST 的四个文件都要在。')
     except (OSError, EOFError, zlib.error) as error:
-        sys.exit(f'{path} 读不出来（{error}）：文件可能不完整，请重新下载。')
+        sys.exit(f'{path} 读不出来（{error}）：它可能不完整，或者不让读；请重新下载，或者换一个文件夹。')
     n_dims = 3 if 'images' in name else 1
     shape = [int.from_bytes(data[i:i + 4]) for i in range(4, 4 * n_dims + 4, 4)]
     values = data[4 * n_dims + 4:]
@@ -143,7 +145,7 @@ def plot(path, images, answers, truths):
         axes.set(xticks=[], yticks=[])
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         sys.exit(f'图存不进 {path}：{error}')
 
 
@@ -168,10 +170,20 @@ def parse_args():
     options.add_argument('--mnist', type=Path, metavar='文件夹', help='改用这里的 MNIST，四个文件，压缩没压缩都行')
     options.add_argument('-h', '--help', action='help', help='显示这段说明')
     args = parser.parse_args()
-    if args.plot and not find_spec('matplotlib'):
-        parser.error('--plot 要用 matplotlib，还没有安装：请先运行 pip install -r prelude/requirements.txt')
-    if args.plot and not args.plot.parent.is_dir():
-        parser.error(f'--plot 的文件夹 {args.plot.parent} 不存在：请先建好它，或者换一个')
+    if args.plot:
+        if not find_spec('matplotlib'):
+            parser.error('--plot 要用 matplotlib，还没有安装：请先运行 pip install -r prelude/requirements.txt')
+        if args.plot.suffix.lower() not in ('.png', '.jpg', '.svg', '.pdf'):
+            parser.error(f'--plot {args.plot} 不知道是哪种图：文件名请用 .png、.jpg、.svg 或 .pdf 结尾')
+        try:
+            if not args.plot.parent.is_dir():
+                parser.error(f'--plot 的文件夹 {args.plot.parent} 不存在：请先建好它，或者换一个')
+            new = not args.plot.exists()
+            args.plot.open('ab').close()  # 打得开，就写得进；原来有的内容不动
+            if new:
+                args.plot.unlink()
+        except OSError as error:
+            parser.error(f'--plot 写不进 {args.plot}（{error.strerror}）：请换一个')
     return args
 
 

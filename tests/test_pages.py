@@ -93,6 +93,21 @@ def test_samples_are_of_the_scripts_as_they_are():
     assert set(samples.load()) == {rung.path for rung in samples.sampled()}
 
 
+def test_poems_that_are_kept_are_shown_and_are_those_of_the_output():
+    """In both languages, on the page of their rung; those of a rung without one, on some page of the ladder."""
+    with_poems = [rung for rung, kinds in samples.sampled().items() if 'poems' in kinds]
+    assert {'root', 'prelude'} <= {rung.ladder.name for rung in with_poems}
+    for rung in with_poems:
+        kept = samples.sample(rung)
+        assert 'output' not in kept or samples.first_and_second(kept['output']) == kept['poems']
+        for language in site.LANGUAGES:
+            folder = site.folder_of(rung.ladder, language)
+            pages = [rung.page] if rung.number else [page.name for page in site.pages_of(rung.ladder)]
+            shown = unescape('\n'.join((folder / f'{page}.html').read_text(encoding='utf-8') for page in pages))
+            assert all(f'<pre lang="zh-CN">{poem}</pre>' in shown for poem in kept['poems']), f'{rung}, {language}'
+
+
+
 @pytest.mark.parametrize('name', PAGES)
 def test_links_lead_somewhere_and_nothing_comes_from_outside(name):
     page = Parsed(name)

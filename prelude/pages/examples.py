@@ -200,7 +200,7 @@ def v5():
     start, kept = torch.tensor([[0.5, -0.3, 0.9]]), torch.tensor([[0.5, -0.3, 0.9]])
     for x in torch.randn(32, 1, 2):
         kept = gru(gru.input(x), kept)
-    return {'text': list(text), 'steps': steps, 'turn': cell.hidden.weight.T, 'pairs': pairs, 'states': states,
+    return {'known': poems_of(['忆乡子', '长桃舞'], ['仲殊']), 'text': list(text), 'steps': steps, 'turn': cell.hidden.weight.T, 'pairs': pairs, 'states': states,
             'apart': (after(pairs[0], model) - after(pairs[1], model)).abs().max().item(),
             'apart_below': (after(pairs[0], below) - after(pairs[1], below)).abs().max().item(),
             'kept': (kept - start).abs().max().item(), 'vocabulary': size,
@@ -230,7 +230,7 @@ def v6():
     nearest = module('v6').neighbours(vectors, 0, 2)
     vocabulary = len(set(corpus()))
     shown = list('往事知多少。')
-    return {'char': char, 'shown': shown, 'place': shown.index(char), 'row': row, 'rows': [model.token_embedding_table.weight[tokenizer().ids[each]] for each in shown],
+    return {'known': poems_of(['鹊桥仙', '虞美人'], ['李清夫', '好离止']), 'char': char, 'shown': shown, 'place': shown.index(char), 'row': row, 'rows': [model.token_embedding_table.weight[tokenizer().ids[each]] for each in shown],
             'weight': weight.T, 'bias': bias, 'given': weight @ row + bias, 'given_made': linear(row.tolist(), weight.T.tolist(), bias.tolist())[0],
             'hot_column': weight @ row, 'apart': (model(idx)[0] - below(idx)[0]).abs().max().item(), 'vocabulary': vocabulary,
             'products': [vocabulary * 64, 64 * 64], 'chars': chars, 'vectors': vectors, 'lengths': lengths, 'cosines': cosines,
@@ -239,6 +239,12 @@ def v6():
                              for vector, length in zip(vectors.tolist(), lengths, strict=True)],
             'nearest': [chars[i] for i in nearest], 'parts': [parameters('v5', vocab_size=vocabulary, n_hidden=64),
                                                              parameters('v6', vocab_size=vocabulary, n_embd=64, n_hidden=64)]}
+
+
+def poems_of(tunes, authors):
+    """{word: how many poems of the corpus have it for a tune, or for an author}"""
+    heads = [line.split(' ') for line in corpus().split('\n') if ' ' in line]
+    return {word: sum(head[place] == word for head in heads) for place, words in enumerate((tunes, authors)) for word in words}
 
 
 def v7():
@@ -272,7 +278,8 @@ def v7():
     contexts = np.unique(script.pack(train, 4, size))
     unseen = 1 - np.isin(script.pack(val, 4, size), contexts).mean()
     return {'char': char, 'total': total, 'left': left, 'taken': [float(each) for each in taken[1:]], 'common': common, 'never': never, 'kinds': kinds, 'unseen': float(unseen),
-            'seen_once': float((counts == 1).mean()), 'pairs': len(grams), 'cells': size ** 2}
+            'seen_once': float((counts == 1).mean()), 'pairs': len(grams), 'cells': size ** 2,
+            'copied': {phrase: corpus()[:len(train)].count(phrase) for phrase in ('浮家泛宅', '流落天涯', '长生久视')}}
 
 
 def count_of(gram, grams, counts):

@@ -387,15 +387,6 @@ def test_without_a_picture_matplotlib_is_not_imported(tmp_path):
     assert 'imported' in run(script, '--plot', tmp_path / 'a.png').stderr  # the one that it would be
 
 
-@pytest.mark.parametrize('name', ['picture.no_such_kind', 'folder.png'])
-def test_a_picture_that_cannot_be_written_costs_nothing_else(name, tmp_path):
-    (tmp_path / 'ci.txt').write_text('春江往事。' * 9, encoding='utf-8')
-    (tmp_path / 'folder.png').mkdir()
-    result = run(copied(tmp_path), '--plot', tmp_path / name)
-    said = refused(result)
-    assert re.search('[\u4e00-\u9fff]', said) and name in said and '\n往事' in result.stdout
-
-
 @pytest.mark.parametrize('options, named', [
     (['--no_such_option'], '--no_such_option'), (['--plot'], '--plot'), (['--plot', 'no/such/folder/a.png'], 'no/such/folder')])
 def test_wrong_options_are_refused_before_counting(options, named):

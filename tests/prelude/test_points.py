@@ -183,14 +183,6 @@ def test_wrong_options_are_refused_before_training(rung, options, named):
     assert named in refused(result) and not result.stdout
 
 
-@pytest.mark.parametrize('name', ['picture.no_such_kind', 'folder.png'])
-def test_a_picture_that_cannot_be_written_costs_nothing_else(name, tmp_path):
-    (tmp_path / 'folder.png').mkdir()
-    result = run(install(V1.path, tmp_path, corpus='', max_iters=20), '--plot', tmp_path / name)
-    said = refused(result)
-    assert CHINESE.search(said) and str(tmp_path) in said and '找到的线' in result.stdout
-
-
 @pytest.mark.parametrize('rung', [V3])
 def test_a_folder_without_mnist_is_refused(rung, tmp_path):
     result = run(rung.file, '--mnist', tmp_path / 'none')
