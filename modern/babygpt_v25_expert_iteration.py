@@ -8,8 +8,10 @@
 它们的句式也变好了，学到的才是「照着词牌写」，不只是记住了几个词牌。
 
 从 modern/model.pth 出发，没有就从 pretrained/model_v20.pth；学成的模型存进 modern/model_v25.pth，写词的脚本用 --model 读它。
+被打断了，加上 --resume 再运行，从最近一次评估接着走，和 v22 一样。
 
 运行：python modern/babygpt_v25_expert_iteration.py
+接着学：python modern/babygpt_v25_expert_iteration.py --resume
 写词：python modern/babygpt_sample.py --model modern/model_v25.pth --tune 浣溪沙
 看曲线：wandb leet
 和上一级对照：git diff --no-index modern/babygpt_v24_best_of_n.py modern/babygpt_v25_expert_iteration.py
@@ -17,6 +19,7 @@
 
 import argparse
 import copy
+import hashlib
 import io
 import os
 import re
@@ -51,6 +54,7 @@ data_path = Path(__file__).parent.with_name('ci.txt')
 model_path = Path(__file__).with_name('model.pth')
 pretrained_path = data_path.with_name('pretrained') / 'model_v20.pth'
 own_path = Path(__file__).with_name('model_v25.pth')  # 学成的模型存在这里
+checkpoint_path = own_path.with_name('checkpoint_v25.pth')  # 接着学要的一切
 train_ratio = 0.9  # 前面多大比例的词是训练集，句式只从里面数
 # 填充不是字。F.cross_entropy 遇到 -100 就不计，既没有损失，也没有梯度
 padding = -100
@@ -414,16 +418,16 @@ def get_lr(step, learning_rate, warmup_iters, max_iters):
     return learning_rate * min((step + 1) / warmup_iters, (max_iters - step) / (max_iters - warmup_iters))
 
 
-def start_tracking(config):
-    """开始一次 wandb 记录：登录过就同步到网上，否则记在本地；设了 WANDB_MODE 就照它办。"""
+def start_tracking(config, run_id):
+    """开始一次 wandb 记录，或者接着 run_id 的那一次：登录过就同步到网上，否则记在本地；设了 WANDB_MODE 就照它办。"""
     try:
         mode = os.environ.get('WANDB_MODE') or ('online' if wandb.login(prompt=False) else 'offline')
-        return wandb.init(project='babygpt', config=config, mode=mode)
+        return wandb.init(project='babygpt', config=config, mode=mode, id=run_id, resume='allow')
     except (wandb.Error, ValueError) as error:
         if 'WANDB_MODE' in os.environ:
             sys.exit(f'按 WANDB_MODE={os.environ["WANDB_MODE"]} 启动不了 wandb：{error}')
         print(f'连不上 wandb，改为离线记录：{error}')
-        return wandb.init(project='babygpt', config=config, mode='offline')
+        return wandb.init(project='babygpt', config=config, mode='offline', id=run_id, resume='allow')
 
 
 def save(path, content):
@@ -437,13 +441,51 @@ def save(path, content):
         sys.exit(f'写不了 {path}（{error.strerror}）：请腾出空间或改好权限再运行，原来的文件没有动。')
 
 
-def pack(model, tokenizer, hyper_params):
-    """把参数、重建模型要用的超参数和词表打包成一段字节：写词的脚本只需要这些。"""
+def set_aside(path):
+    """从头学之前，上一次的文件改名留着：它的模型也许更好，它也许还没有学完。"""
+    try:
+        if path.exists():
+            os.replace(path, path.with_name(f'{path.stem}.prev.pth'))
+    except OSError as error:
+        sys.exit(f'给 {path} 改不了名（{error.strerror}）：请改好权限再运行。')
+
+
+def pack(model, tokenizer, hyper_params, **more):
+    """把参数、重建模型要用的超参数和词表打包成一段字节：写词的脚本只需要这些。接着学还要的，都在 more 里。"""
     vocabulary = ''.join(tokenizer.chars)
     buffer = io.BytesIO()
     torch.save({'rung': Path(__file__).stem, 'model': model.state_dict(), 'hyper_params': hyper_params,
-                'vocabulary': vocabulary}, buffer)
+                'vocabulary': vocabulary, **more}, buffer)
     return buffer.getvalue()
+
+
+def random_sources():
+    """学习用到的随机源：处理器的；用加速器，还有它的。"""
+    return {'cpu': torch} if device == 'cpu' else {'cpu': torch, device.type: torch.get_device_module(device)}
+
+
+def read_checkpoint(path):
+    """读出 checkpoint；没有就返回 None，从头开始；读不出来，或者不是这个脚本存的，就说明原因并退出。"""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        print(f'没有 {path.name}，从头开始。')
+        return None
+    except OSError as error:
+        sys.exit(f'读不了 {path}（{error.strerror}）。')
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
+    except Exception as error:  # 坏在不同的地方，torch 报的错就不同
+        raise SystemExit(f'{path} 残缺，或者根本不是 checkpoint：去掉 --resume，从头开始。') from error
+    rung = checkpoint.get('rung') if isinstance(checkpoint, dict) else None
+    if rung != Path(__file__).stem or 'optimizer' not in checkpoint:
+        sys.exit(f'{path} 不是 {Path(__file__).name} 存的 checkpoint（是 {rung} 存的）：去掉 --resume，从头开始。')
+    return checkpoint
+
+
+def hash_of(*pieces):
+    """几段字节合起来的哈希值：换了一个字节，就完全不同。"""
+    return hashlib.sha256(b''.join(pieces)).hexdigest()
 
 
 def parse_args():
@@ -460,20 +502,27 @@ def parse_args():
                                  help=f'{meaning}（默认 {default}）')
     options.add_argument('--tune', nargs='+', metavar='词牌', help='只练这些词牌（默认三十个常见的）')
     options.add_argument('--model', type=Path, metavar='文件', help='从这个模型出发（默认 modern/model.pth，没有就用训练好的）')
+    options.add_argument('--resume', action='store_true', help=f'从 {checkpoint_path.name} 接着学，没有它就从头开始；超参数照它记的')
     options.add_argument('-h', '--help', action='help', help='显示这段说明')
+    checkpoint = read_checkpoint(checkpoint_path) if parser.parse_known_args()[0].resume else None
+    if checkpoint:
+        parser.set_defaults(**checkpoint['args'])
     args = parser.parse_args()
     for name, value in vars(args).items():
-        if isinstance(value, int) and not (0 < value < 2 ** 63 or (name, value) == ('seed', 0)):
+        if type(value) is int and not (0 < value < 2 ** 63 or (name, value) == ('seed', 0)):
             parser.error(f'--{name} 必须大于 0，小于 2^63')
         if isinstance(value, float) and not 0 < value < 1:
             parser.error(f'--{name} 必须在 0 和 1 之间')
     if args.warmup_iters >= args.max_iters:
         parser.error(f'--warmup_iters {args.warmup_iters} 必须小于 --max_iters {args.max_iters}，否则学习率升不到最高')
-    return args
+    for name in ['tune', 'seed'] if checkpoint else []:
+        if getattr(args, name) != checkpoint['args'][name]:  # 换了这些，就不是同一次
+            parser.error(f'--{name} 接不上：{checkpoint_path.name} 用的是 {checkpoint["args"][name] or "默认的"}')
+    return args, checkpoint
 
 
 def main():
-    args = parse_args()
+    args, checkpoint = parse_args()
     globals().update(vars(args))  # 从这里起，顶部的常量就是这一次的取值
     poems = read_poems()
     n_train = int(train_ratio * len(poems))
@@ -491,6 +540,9 @@ def main():
         path = pretrained_path
     model, tokenizer, hyper_params = load_model(path)
     start = copy.deepcopy(model)  # 出发的模型，不再变
+    origin = hash_of(path.read_bytes(), data_path.read_bytes())
+    if checkpoint and origin != checkpoint['origin']:
+        sys.exit(f'接不上：{checkpoint_path.name} 是从另一个模型出发的，或者用的是另一份语料；出发的模型用 --model 给出。')
     try:
         val_poems = pad([poem[:model.block_size + 1] for poem in poems[n_train:]], tokenizer).to(device)
         train_poems = pad([poem[:model.block_size + 1] for poem in poems[:n_train]], tokenizer).to(device)
@@ -501,7 +553,7 @@ def main():
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0, fused=True)
     print(f'设备 {device}，从 {path} 出发，练 {len(trained)} 个词牌，留 {len(held_out)} 个不练，只用来考：{"、".join(held_out)}')
 
-    tracked = start_tracking({**vars(args), 'start': str(path), 'device': str(device)})
+    tracked = start_tracking({**vars(args), 'start': str(path), 'device': str(device)}, checkpoint and checkpoint['run_id'])
     interrupted = False
 
     def interrupt(*_):
@@ -513,11 +565,28 @@ def main():
     signal.signal(signal.SIGINT, interrupt)
     started = time.perf_counter()
     batches = []
-    for step in range(max_iters + 1):
+    kept_args = {**vars(args), 'model': str(path.resolve())}  # 接着学时的默认值
+    first, evaluated = 0, None  # 从第几轮走起；哪一轮已经评估过
+    if checkpoint:
+        model.load_state_dict(checkpoint['model'])
+        optimizer.load_state_dict(checkpoint['optimizer'])
+        first = evaluated = checkpoint['step']
+        batches, started = checkpoint['batches'], started - checkpoint['seconds']
+        for name, source in random_sources().items():
+            if name in checkpoint['random']:  # 换了一种设备，就没有它的
+                source.set_rng_state(checkpoint['random'][name])
+        for file in [own_path, checkpoint_path]:
+            for unfinished in file.parent.glob(f'{file.name}.*.tmp'):  # 保存到一半被杀，剩下的
+                unfinished.unlink(missing_ok=True)
+        print(f'从 {checkpoint_path.name} 接着学：第 {first} 轮')
+    else:
+        set_aside(own_path)
+        set_aside(checkpoint_path)
+    for step in range(first, max_iters + 1):
         last = step == max_iters or interrupted
         if interrupted:
             print('收到 Ctrl-C，评估、保存之后停下；再按一次立刻退出。')
-        if step % eval_interval == 0 or last:
+        if (step % eval_interval == 0 or last) and step != evaluated:
             val_loss = estimate_loss(model, val_poems, eval_iters, batch_size)
             _, trained_reward, trained_form, distance = estimate_form(model, start, tokenizer, trained, forms)
             written, _, held_out_form, _ = estimate_form(model, start, tokenizer, held_out, forms)
@@ -529,6 +598,10 @@ def main():
                          'distance': distance, 'poems': wandb.Table(columns=['step', 'poem'], data=[[step, written[0]]])}, step=step)
             if step:
                 save(own_path, pack(model, tokenizer, hyper_params))
+            state = {'step': step, 'optimizer': optimizer.state_dict(), 'batches': batches, 'run_id': tracked.id, 'seconds': seconds,
+                     'random': {name: source.get_rng_state() for name, source in random_sources().items()},
+                     'origin': origin, 'args': kept_args}
+            save(checkpoint_path, pack(model, tokenizer, hyper_params, **state))
         if last:
             break
         tunes = [trained[i] for i in torch.randperm(len(trained))[:n_tunes]]
@@ -554,7 +627,7 @@ def main():
         print(f'学成的模型存在 {own_path}，写词：python modern/babygpt_sample.py --model {own_path} --tune 浣溪沙')
     if tracked.offline:
         folder = Path(tracked.dir).parent
-        print(f'\n这次训练离线记录在 {folder}\n看曲线：wandb leet {folder}\n以后上传：wandb sync {folder}')
+        print(f'\n这次训练离线记录在 {folder}\n看曲线：wandb leet {folder}\n以后上传：wandb sync {folder.parent}/*-{tracked.id}')
     tracked.finish()
 
 

@@ -8,6 +8,7 @@ import io
 import re
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,8 +20,11 @@ from kit.judge import hint
 from kit.ladders import LADDERS, by_path
 from kit.scripts import install, load, module_of, run, script_of, start
 from kit.shapes import Tracer
+from tests.modern.forked import lived
 from tests.modern.rewards import Record, named, reward_mistakes
+from tests.modern.test_resume import at_call, half_written
 from tests.modern.test_sample_command import assert_clear, assert_said, checkpoint
+from tests.root.test_bad_input import POSIX
 
 RUNGS = LADDERS['modern'].rungs
 REWARDED = [rung for rung in RUNGS if re.search(r'_v2[4-6]_', rung.path)]
@@ -296,9 +300,10 @@ def played(path, monkeypatch, *options, change=lambda module: None):
     rung, before = next(rung for rung in TRAINED if rung.file.name == path.name), signal.getsignal(signal.SIGINT)
     module = load(path if script_of(rung) == rung.file else script_of(rung))
     corpus = path.parent.with_name('ci.txt')
-    for name, value in {'data_path': corpus, 'model_path': path.with_name('model.pth'), 'own_path': path.with_name(module.own_path.name),
-                        'pretrained_path': corpus.with_name('pretrained') / 'model_v20.pth'}.items():
-        monkeypatch.setattr(module, name, value)
+    paths = {'data_path': corpus, 'model_path': path.with_name('model.pth'), 'pretrained_path': corpus.with_name('pretrained') / 'model_v20.pth'}
+    paths |= {name: path.with_name(getattr(module, name).name) for name in ('own_path', 'checkpoint_path') if hasattr(module, name)}
+    for name, value in paths.items():
+        monkeypatch.setattr(module, name, value, raising=False)
     monkeypatch.setenv('WANDB_MODE', 'disabled')
     monkeypatch.setattr(sys, 'argv', [path.name, *map(str, [*SMALL, *options])])
     change(module)
@@ -446,9 +451,8 @@ def test_it_leaves_the_model_that_it_came_from_and_saves_one_that_the_sampler_re
     said = capsys.readouterr().out
     assert str(path.with_name('model.pth')) in said.splitlines()[0] and len(re.findall('^第 ', said, re.MULTILINE)) == 3
     assert path.with_name('model.pth').read_bytes() == before
-    [saved] = [file for file in path.parent.glob('*.pth') if file.name != 'model.pth']
-    assert saved == module.own_path and not list(path.parent.glob('*.tmp'))
-    model, _ = load('modern/babygpt_sample.py').load_model(saved)
+    assert {file.name for file in path.parent.glob('*pth*')} == {'model.pth', module.own_path.name, module.checkpoint_path.name}
+    model, _ = load('modern/babygpt_sample.py').load_model(module.own_path)
     assert not torch.equal(model.lm_head.weight, tiny_checkpoint()['model']['lm_head.weight'])
 
 
@@ -475,8 +479,7 @@ def test_ctrl_c_saves_and_ends(rung, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 0 and 'Ctrl-C' in out and 'Traceback' not in err
-    [saved] = [file for file in path.parent.glob('*.pth') if file.name != 'model.pth']
-    load('modern/babygpt_sample.py').load_model(saved)
+    load('modern/babygpt_sample.py').load_model(load(path).own_path)
 
 
 @LEARNS
@@ -539,6 +542,85 @@ def test_their_shapes_are_as_the_comments_say(rung, monkeypatch, tmp_path):
         seen.append({fault for fault in faults if not fault.endswith('is None')})
         silent.append({fault.split(' says')[0] for fault in faults if fault.endswith('is None')})
     assert not seen[0] and not silent[0] & silent[1], (seen[0], silent[0] & silent[1])
+
+
+# Killed at any moment and started again
+
+MOMENTS = {  # SMALL has four rounds and is evaluated, and saved, at 0, 2 and 4, each time for two sets of tunes; at 0 there is no model yet
+    'before the first checkpoint': lambda module: at_call(module, 'estimate_form', 1),
+    'in a round': lambda module: at_call(torch.optim.AdamW, 'step', 4),
+    'in an evaluation': lambda module: at_call(module, 'estimate_form', 6),
+    'while the model is written': lambda module: at_call(Path, 'write_bytes', 4, half_written),
+    'while the checkpoint is written': lambda module: at_call(Path, 'write_bytes', 5, half_written),
+}
+
+
+def lines_of(printed):
+    """What is told of each round, but for how long it takes, with the poem below it."""
+    found = re.findall(r'^第 +(\d+) 轮  (.*离出发 [\d.]+)  .*\n([\s\S]*?)\n\n', printed, re.MULTILINE)
+    return {step: (told, poem) for step, told, poem in found}
+
+
+@pytest.fixture(scope='module', params=TRAINED, ids=lambda rung: rung.stem)
+def whole(request, tmp_path_factory):
+    path = installed(request.param, tmp_path_factory.mktemp('whole'))
+    life = lived(path, *SMALL)
+    assert life.status == 0, life.printed
+    return request.param, lines_of(life.printed), torch.load(load(path).own_path, weights_only=True)['model']
+
+
+@POSIX
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_killed_and_started_again_it_ends_the_same(moment, whole, tmp_path):
+    rung, never, model = whole
+    path = installed(rung, tmp_path)
+    first = lived(path, *SMALL, dies=MOMENTS[moment])
+    assert first.status == -signal.SIGKILL, first.printed
+    second = lived(path, *(SMALL if 'before the first' in moment else []), '--resume')  # it knows its options
+    assert second.status == 0, second.printed
+    assert len(never) == 3 and lines_of(first.printed) | lines_of(second.printed) == never
+    assert ('0' in lines_of(second.printed)) == ('before the first' in moment)
+    module = load(path)
+    left = torch.load(module.own_path, weights_only=True)['model']
+    assert all(torch.equal(model[name], value) for name, value in left.items())
+    assert {file.name for file in path.parent.glob('*pth*')} == {'model.pth', module.own_path.name, module.checkpoint_path.name}
+
+
+@POSIX
+@LEARNS
+def test_what_does_not_fit_is_refused_and_nothing_is_lost(rung, tmp_path):
+    path = installed(rung, tmp_path)
+    assert lived(path, *SMALL).status == 0
+    module = load(path)
+    kept = {file: file.read_bytes() for file in (module.own_path, module.checkpoint_path)}
+    torch.save(tiny_checkpoint(seed=1), path.with_name('other.pth'))
+    for options, words in ((['--seed', 3], '--seed'), (['--tune', '甲调'], '--tune'), (['--model', path.with_name('other.pth')], '--model')):
+        refused = lived(path, '--resume', *options)
+        assert refused.status == 1 and '接不上' in refused.printed and words in refused.printed, refused.printed
+    corpus = path.parent.with_name('ci.txt')
+    text = corpus.read_text(encoding='utf-8')
+    corpus.write_text(text.replace('甲', '乙', 1), encoding='utf-8')
+    assert '接不上' in lived(path, '--resume').printed
+    corpus.write_text(text, encoding='utf-8')
+    assert {file: file.read_bytes() for file in kept} == kept
+    assert [*lines_of(lived(path, '--resume', '--max_iters', 6).printed)] == ['6']
+    kept = {file: file.read_bytes() for file in kept}
+    assert lived(path, *SMALL, dies=MOMENTS['before the first checkpoint']).status < 0  # a fresh run
+    assert all(file.with_name(f'{file.stem}.prev.pth').read_bytes() == content and not file.exists() for file, content in kept.items())
+
+
+@LEARNS
+@pytest.mark.parametrize('content', [b'', b'not a model', 'a model', 'another rung'], ids=str)
+def test_what_is_no_checkpoint_is_refused(rung, content, tmp_path, monkeypatch):
+    path = installed(rung, tmp_path)
+    file = load(path).checkpoint_path
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save({'rung': path.stem, 'model': {}} if content == 'a model' else {'rung': 'babygpt_v22_resume', 'optimizer': {}}, file)
+    with pytest.raises(SystemExit) as told:
+        played(path, monkeypatch, '--resume')
+    assert file.name in str(told.value) and '--resume' in str(told.value) and '\n' not in str(told.value)
 
 
 # v25: winners
@@ -626,8 +708,8 @@ def test_each_step_learns_from_all_winners_and_from_real_poems(rung, monkeypatch
         assert texts == right, f'这一轮的赢家有 {len(right)} 首，学了 {len(texts)} 首：每一首都要学，各学一次，不满一批的也要；一步里只在开头 zero_grad 一次，各批的梯度加在一起。'
         assert real, '这一步没有学真词：每一步也要取一批 train_poems，算损失，和赢家的梯度加在一起。'
         assert {row.author for row in real} == {'某'}, '学了验证集的真词：只从 train_poems 里取，不然验证损失就不说明问题了。'
-        for rows, name, start in ((own, '赢家', len('甲调 ')), (real, '真词', 1)):
-            assert all(row.counted_from(start) for row in rows), (
+        for rows, name, given in ((own, '赢家', len('甲调 ')), (real, '真词', 1)):
+            assert all(row.counted_from(given) for row in rows), (
                 f'{name}里，' + ('词牌和空格也算进了损失：那是给它的，不是它写的，y 用 own_batch 给的。' if name == '赢家' else '有的字没有算进损失，或者填充算了进去。'))
             weights = torch.cat([row.weights[row.weights != 0] for row in rows])
             assert (weights > 0).all(), f'{name}的损失正负号反了，写它们的概率会降低：损失是 log_probs 的相反数。'
