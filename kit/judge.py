@@ -177,7 +177,7 @@ class Judge:
         mark = item.get_closest_marker('idea')
         if mark is None:
             return False
-        return parameters(item)['rung'] is self.rung if 'rung' in parameters(item) else mark.kwargs['rung'] == str(self.rung)
+        return parameters(item)['rung'] is self.rung if 'rung' in parameters(item) else mark.kwargs['rung'] == f'v{self.rung.version}'
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self):

@@ -8,12 +8,13 @@ from kit.files import ROOT, read
 
 
 class Rung:
-    """One script of a ladder. `number` is the N of its _vN; a script without one, or that says so, stands beside the numbered rungs."""
+    """One script of a ladder. `version` is the N of its _vN, and `number`, too, unless it says that it stands beside the numbered rungs."""
 
     def __init__(self, ladder, data):
         self.ladder, self.data, self.path = ladder, data, data['path']
         found = re.search(r'_v(\d+)(?:_\w+)?\.py$', self.path)
-        self.number = int(found[1]) if found and not data.get('beside') else None
+        self.version = int(found[1]) if found else None
+        self.number = None if data.get('beside') else self.version
         self.page = data.get('page', f'v{found[1]}' if found else None)
         self.title, self.line, self.short = data.get('title', {}), data.get('line', {}), data.get('short', {})
         self.practice, self.tests = data.get('practice'), data.get('tests', [])
@@ -28,7 +29,7 @@ class Rung:
     @property
     def address(self):
         """What a learner types for it: 7 in the root, modern/16 elsewhere."""
-        return f'{self.number}' if self.ladder.name == 'root' else f'{self.ladder.name}/{self.number}'
+        return f'{self.version}' if self.ladder.name == 'root' else f'{self.ladder.name}/{self.version}'
 
     @property
     def file(self):
@@ -62,8 +63,8 @@ class Rung:
 
     @property
     def contract(self):
-        """What its functions, its model and the parts of that are called: what it says itself, then what its ladder says."""
-        return (self.ladder.contract or {}) | self.data.get('contract', {})
+        """What its functions, its model and the parts of that are called: what it says itself, then what its ladder says of those on it."""
+        return ({} if self.data.get('beside') else self.ladder.contract or {}) | self.data.get('contract', {})
 
     @property
     def arguments(self):
@@ -97,6 +98,7 @@ class Ladder:
         self.contract = self.data.get('contract')
         self.rungs = [Rung(self, data) for data in self.data['rungs']]
         self.numbered = [rung for rung in self.rungs if rung.number is not None]
+        self.judged = [rung for rung in self.rungs if rung in self.numbered or rung.practice]  # what --rung can be
 
     def __getitem__(self, name):
         return next(rung for rung in self.rungs if str(rung) == name)
@@ -133,7 +135,8 @@ def by_address(address):
     name = folder[0] if len(folder) == 1 else 'root' if not folder else None
     if name not in LADDERS:
         raise LookupError(f'没有 {address} 这架梯子：有的是 {"、".join(LADDERS)}')
-    numbers = [rung.number for rung in LADDERS[name].numbered]
-    if number not in map(str, numbers):
+    rungs = {str(rung.version): rung for rung in LADDERS[name].judged}
+    if number not in rungs:
+        numbers = [rung.version for rung in rungs.values()]
         raise LookupError(f'应是 {min(numbers)} 到 {max(numbers)} 的整数，不能是 {number}')
-    return LADDERS[name][f'v{number}']
+    return rungs[number]

@@ -5,9 +5,9 @@ import re
 
 from kit.source import body
 
-OPENING = '''"""自己写 {rung!r}：{name}
+OPENING = '''"""自己写 {whole}：{name}
 
-下面是 {below} 的全部代码，照样能运行。标着 TODO 的 {todos} 处，就是 {rung} 改动的地方。
+下面是 {below} 的全部代码，照样能运行。标着 TODO 的 {todos} 处，就是 {own} 改动的地方。
 
 {task}
 
@@ -51,13 +51,14 @@ def marked(before, after):
 
 def called(rung):
     """What a learner knows a rung by: v2, or the name of a script that has no number."""
-    return str(rung) if rung.number is not None else rung.path
+    return f'v{rung.version}' if rung.version is not None else rung.path
 
 
 def practice_file(rung):
     """The name, the text and the number of marks of the file in which a learner writes that rung."""
     lines, todos = marked(body(rung.below.source), body(rung.source))
-    file, task = (rung.ladder.folder / f'my_v{rung.number}.py').as_posix(), rung.practice  # where ci.txt is found alike
-    opening = OPENING.format(rung=rung, name=task['name'], below=called(rung.below), todos=todos, file=file,
+    file, task = (rung.ladder.folder / f'my_v{rung.version}.py').as_posix(), rung.practice  # where ci.txt is found alike
+    own, ladder = called(rung), rung.ladder.name
+    opening = OPENING.format(own=own, whole=own if ladder == 'root' else f'{ladder}/{own}', name=task['name'], below=called(rung.below), todos=todos, file=file,
                              task=task['task'].strip(), truth=task['truth'], address=rung.address, answer=rung.path)
     return file, opening + '\n'.join(lines) + '\n', todos

@@ -6,14 +6,14 @@ import inspect
 import pytest
 import torch
 
-from kit.ladders import RUNGS
+from kit.ladders import LADDERS
 from kit.scripts import build, load, module_of, script_of
 
-NUMBERED = [rung for rung in RUNGS if rung.number is not None]
-ALL = pytest.mark.parametrize('rung', NUMBERED)
-WITH_A_CONTRACT = pytest.mark.parametrize('rung', [rung for rung in NUMBERED if rung.contract])
-WITH_A_MODEL = pytest.mark.parametrize('rung', [rung for rung in NUMBERED if 'model' in rung.contract])
-OF_TEXT = pytest.mark.parametrize('rung', [rung for rung in NUMBERED if 'vocab_size' in rung.contract.get('sizes', {})])
+JUDGED = [rung for ladder in LADDERS.values() for rung in ladder.judged]
+ALL = pytest.mark.parametrize('rung', JUDGED)
+WITH_A_CONTRACT = pytest.mark.parametrize('rung', [rung for rung in JUDGED if rung.contract])
+WITH_A_MODEL = pytest.mark.parametrize('rung', [rung for rung in JUDGED if 'model' in rung.contract])
+OF_TEXT = pytest.mark.parametrize('rung', [rung for rung in JUDGED if 'vocab_size' in rung.contract.get('sizes', {})])
 
 
 @pytest.mark.idea('能导入，导入时不训练')

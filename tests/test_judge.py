@@ -23,8 +23,8 @@ for ladder in LADDERS.values():
     file = ROOT / 'tests' / ladder.name / 'attempts.toml'
     attempts = tomllib.loads(file.read_text(encoding='utf-8')) if file.exists() else {}
     for kind, collected in (('wrong', WRONG), ('right', RIGHT)):
-        collected += [attempt | {'rung': ladder[f'v{attempt["rung"]}']} for attempt in attempts.get(kind, [])]
-PRACTISED = [rung for ladder in LADDERS.values() for rung in ladder.numbered if rung.practice]
+        collected += [attempt | {'rung': by_address(f'{ladder.name}/{attempt["rung"]}')} for attempt in attempts.get(kind, [])]
+PRACTISED = [rung for ladder in LADDERS.values() for rung in ladder.judged if rung.practice]
 
 
 def each(attempts):
@@ -52,10 +52,11 @@ def written(attempt):
 
 def judged(folder, rung, source, *options):
     """(exit code, what is printed) of the learner's command, in this process and without its slow garbage collections."""
-    (folder / f'my_v{rung.number}.py').write_text(source, encoding='utf-8')
+    mine = f'my_v{rung.version}.py'
+    (folder / mine).write_text(source, encoding='utf-8')
     printed = io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        code = pytest.main([str(ROOT / 'tests'), '--rung', rung.address, '--mine', f'my_v{rung.number}.py', '-s',
+        code = pytest.main([str(ROOT / 'tests'), '--rung', rung.address, '--mine', mine, '-s',
                             '-p', 'no:cacheprovider', '-p', 'no:unraisableexception', *options])
     return code, printed.getvalue()
 

@@ -324,7 +324,7 @@ def test_a_page_with_a_practice_says_how_to_write_and_judge_it(name):
     rung = next((rung for rung in COMPARED if name.removeprefix('en/') == rung.page), None)
     if rung and rung.practice:
         text = Parsed(name).text
-        assert f'python tools/practice.py {rung.address}\npython -m pytest tests --rung {rung.address} --mine my_v{rung.number}.py' in text
+        assert f'python tools/practice.py {rung.address}\npython -m pytest tests --rung {rung.address} --mine my_v{rung.version}.py' in text
         assert '<details class="practice">' in text
 
 

@@ -154,6 +154,10 @@ def by_place(x, by=None):
     return turned(x, angles(x.size(-2), x.size(-1)) if by is None else by)
 
 
+def turned_back(x):
+    return by_place(x, -angles(x.size(-2), x.size(-1)))
+
+
 def neighbours(x, by=None):
     """Numbers that stand side by side taken for a pair, instead of one of each half."""
     return by_place(x.unflatten(-1, (-1, 2)).transpose(-2, -1).flatten(-2), by).unflatten(-1, (2, -1)).transpose(-2, -1).flatten(-2)
@@ -231,7 +235,7 @@ def in_turns(x):
     return x.repeat(1, GROUP, 1, 1)
 
 
-def prepared(sa, rung, turn='qk', how=by_place, norms=('q', 'k', ''), norm=normed, late=False, whole=False, spread=None):
+def prepared(sa, rung, turn='qk', how=by_place, norms=('q', 'k', ''), norm=normed, late=False, whole=False, spread=None, back=''):
     """A stand-in for attention in which query, key and value are as softmax attention takes them; it can be got wrong."""
     grouped = reached(rung, 'v18')
     spread = spread or (repeated,) * 2
@@ -245,7 +249,7 @@ def prepared(sa, rung, turn='qk', how=by_place, norms=('q', 'k', ''), norm=norme
                 out = merge(by_place(out[:, None]))
             out = split(out, N_HEAD // GROUP if grouped and name != 'q' else N_HEAD)
             steps = [(lambda out: norm(out, getattr(sa, f'{of}_norm'))) if of else as_it_is,
-                     how if name in turn and not whole else as_it_is]
+                     turned_back if name in back else how if name in turn and not whole else as_it_is]
             for step in steps[::-1] if late else steps:
                 out = step(out)
             return merge(spread(out) if grouped and name != 'q' else out)
@@ -278,6 +282,8 @@ ROTATION = {  # {what to say: the arguments of `prepared` that make the mistake}
     'q 没有转，v 却转了：转的是 q 和 k，v 不转。': {'turn': 'kv'},
     '位置没有用上：q 和 k 没有转，或者一段里的字转的都是同一个角度（按第 0 个位置，或者按批里的第几段）。应按第几个字转，cos[:T] 和 sin[:T]，T 是字数。':
         {'turn': ''},
+    'k 转的方向和 q 相反：两个都照同一个方向转（同样的 cos 和 sin），点积里才只剩下角度的差，不然剩下的是和，也就是两个位置加起来。': {'back': 'k'},
+    'q 转的方向和 k 相反：两个都照同一个方向转（同样的 cos 和 sin），点积里才只剩下角度的差，不然剩下的是和，也就是两个位置加起来。': {'back': 'q'},
     '在分头之前就转了：要先分头，每个头里的前一半和后一半配成对，按一个头的宽度 head_size 算角度，再转。': {'whole': True},
     '相邻的两个数配成了一对：前一半的每个数和后一半的对应的数配成一对。': {'how': neighbours},
     '转的方向反了，sin 的正负反了。': {'how': lambda x: turned(x, -angles(x.size(-2), x.size(-1)))},

@@ -1,5 +1,10 @@
-"""Form as a reward: what a poem is worth, the best of several, and what a model learns from its own poems."""
+"""Form as a reward: what a poem is worth, the best of several, and what a model learns from its own poems.
 
+Tests that are marked with an idea judge a learner's rung, too, and say in Chinese what a failure means.
+"""
+
+import contextlib
+import io
 import re
 import signal
 import sys
@@ -7,13 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from kit import form
 from kit.files import CORPUS, ROOT, read
+from kit.judge import hint
 from kit.ladders import LADDERS, by_path
-from kit.scripts import install, load, module_of, run, start
+from kit.scripts import install, load, module_of, run, script_of, start
 from kit.shapes import Tracer
 from tests.modern.forked import lived
+from tests.modern.rewards import Record, named, reward_mistakes
 from tests.modern.test_resume import at_call, half_written
 from tests.modern.test_sample_command import assert_clear, assert_said, checkpoint
 from tests.root.test_bad_input import POSIX
@@ -41,6 +49,38 @@ def broken(poem):
             f'{title}\n春{body}', f'{title}\n{body[1:]}', f'{title}\n{body[:1]}，{body[1:]}', poem.replace('。', '，', 1)]
 
 
+SHORT_POEMS = ['题 甲\n春江。\n花月夜，往事。\n\n', '题 某乙\n春江花\n月夜\n\n', '题 甲\n春、江；花！月？夜：往。\n\n', '题 甲\n春江。', '题 甲\n春江', '题 甲\n', '题']
+
+
+@pytest.mark.idea('句式：标题以下，每句几个字')
+@EACH
+def test_the_form_of_a_poem_is_the_lengths_of_its_clauses(rung):
+    for poem, expected in zip(SHORT_POEMS, [(2, 3, 2), (3, 2), (1,) * 6, (2,), (2,), (), ()], strict=True):
+        body = poem.partition('\n')[2]
+        with hint(f'form_of({poem!r}) 出错：没有写完的词，甚至只有标题的，也要数得出来。'):
+            found = tuple(module_of(rung).form_of(poem))
+        said = named(found, {
+            '标题也数进去了：句式只看标题以下。': tuple(map(len, filter(None, re.split('[。，、！？；：\n]', poem)))),
+            '只在换行的地方断句：标点也隔开两句。': tuple(map(len, filter(None, body.split('\n')))),
+            '标点也数成了字：一句几个字，不算标点。': tuple(map(len, re.findall('[^。，、！？；：\n]+[。，、！？；：]?', body))),
+            '两个标点之间什么也没有的，不是一句：长度是 0 的不要。': tuple(map(len, re.split('[。，、！？；：\n]', body))),
+            '换行也数成了字：换行也隔开两句。': tuple(map(len, filter(None, re.split('[。，、！？；：]\n*', body.strip('\n'))))),
+            '只在标点的地方断句：换行也隔开两句。': tuple(len(part.replace('\n', '')) for part in re.split('[。，、！？；：]', body) if part.strip('\n')),
+        })
+        assert found == expected, f'{poem!r} 的句式应是 {expected}，却是 {found}。{said}'
+
+
+@pytest.mark.idea('句式要两首以上才算一种，各个词牌各数各的')
+@EACH
+def test_a_form_is_one_that_two_poems_of_the_tune_have(rung):
+    found = {tune: sorted(map(tuple, forms)) for tune, forms in module_of(rung).count_forms(TWO_FORMS).items()}
+    assert '题' in found, f'「题」有五首词，两种句式各有两首，count_forms 却没有「题」，只有 {"、".join(found)}。'
+    assert (1,) not in found['题'] and '别' not in found, (
+        '只有一首这样写的，也算成了一种句式：词牌相同、句式相同的，至少要两首；一首也没有的词牌不要。别的词牌里的那一首不算。')
+    assert found == {'题': [(2, 3, 2), (3, 2)]}, f'「题」的句式应是 (2, 3, 2) 和 (3, 2)，却是 {found}：有几种算几种，不只是最常见的。'
+
+
+@pytest.mark.idea('写完了，句式也合，奖励才是 1')
 @EACH
 def test_the_reward_is_1_where_the_kit_says_that_the_form_is_kept(rung, poems):
     """Of real poems of the validation part and what can be wrong with them; the forms are counted over the training part."""
@@ -50,25 +90,38 @@ def test_the_reward_is_1_where_the_kit_says_that_the_form_is_kept(rung, poems):
     for poem in (each for real in poems[cut:cut + 600] if real.split(' ')[0] in forms for each in broken(real)):
         expected = known.keeps(*form.finished(poem))
         value = module.reward(poem, forms)
-        assert (value == 1) == expected and 0 <= value <= (1 if expected else 0.5), poem
+        why = '没有写到空行（两个换行），不算写完' if not poem.endswith('\n\n') else '句式不是已知的任何一种'
+        assert value != 1 or expected, f'这首{why}，奖励却是 1：\n{poem.strip()}'
+        assert value == 1 or not expected, f'这首写完了，句式也合，奖励应是 1，却是 {value}：\n{poem.strip()}'
+        assert 0 <= value <= (1 if expected else 0.5), f'不合句式的，奖励应在 0 和 0.5 之间，却是 {value}：\n{poem.strip()}'
         kept += expected
-    assert kept > 500
-    assert set(forms) == {tune for tune, counts in known.counts.items() if max(counts.values()) >= 2}
+    assert kept > 500, '合句式的真词太少：count_forms 漏掉了许多句式。'
+    right = {tune for tune, counts in known.counts.items() if max(counts.values()) >= 2}
+    assert set(forms) == right, f'有句式的词牌应有 {len(right)} 个，count_forms 却给了 {len(forms)} 个：词牌是标题里空格之前的字。'
 
 
+OFF_FORM = {
+    '题 甲\n江春。\n事往夜，江花。\n\n': 1, '题 甲\n江春花，事往。\n\n': 1,
+    '题 甲\n江春。\n事往夜，江花。\n': 0.5, '题 甲\n江春。\n事往夜，江花。\n春。\n\n': 0.5,
+    '题 甲\n江春。\n事往夜。\n\n': 0.5 * 2 / 3, '题 甲\n江春。\n事，江花。\n\n': 0.5 * 1 / 3, '题 甲\n江春花，事。\n\n': 0.5 * 1 / 2,
+    '题 甲\n春。\n\n': 0, '题 甲\n春。\n花月夜，往事。\n\n': 0, '题 甲\n\n': 0, '题 甲': 0,
+}
+
+
+@pytest.mark.idea('不合句式的，看从头数起连着对了几句')
 @EACH
-@pytest.mark.parametrize('poem, expected', [
-    ('题 甲\n江春。\n事往夜，江花。\n\n', 1), ('题 甲\n江春花，事往。\n\n', 1),
-    ('题 甲\n江春。\n事往夜，江花。\n', 0.5), ('题 甲\n江春。\n事往夜，江花。\n春。\n\n', 0.5),
-    ('题 甲\n江春。\n事往夜。\n\n', 0.5 * 2 / 3), ('题 甲\n江春。\n事，江花。\n\n', 0.5 * 1 / 3), ('题 甲\n江春花，事。\n\n', 0.5 * 1 / 2),
-    ('题 甲\n春。\n\n', 0), ('题 甲\n春。\n花月夜，往事。\n\n', 0), ('题 甲\n\n', 0), ('题 甲', 0),
-], ids=repr)
-def test_a_poem_off_the_form_is_worth_its_leading_clauses(rung, poem, expected):
+def test_a_poem_off_the_form_is_worth_its_leading_clauses(rung):
     """Of the form that it follows longest; a form that stands only once among the poems is none."""
     module = module_of(rung)
-    forms = module.count_forms(TWO_FORMS)
-    assert {tune: sorted(each) for tune, each in forms.items()} == {'题': [(2, 3, 2), (3, 2)]}
-    assert module.reward(poem, forms) == pytest.approx(expected)
+    for known in ([(2, 3, 2), (3, 2)], [(3, 2), (2, 3, 2)]):
+        values = []
+        for poem in OFF_FORM:
+            with hint(f'reward({poem!r}, {known}) 出错：没有写完的词，甚至只有标题的，也要算得出来。'):
+                values.append(module.reward(poem, {'题': known}))
+        said = next((said for said, mistake in reward_mistakes(module.form_of).items()
+                     if values == pytest.approx([mistake(poem, known) for poem in OFF_FORM])), '')
+        for (poem, worth), value in zip(OFF_FORM.items(), values, strict=True):
+            assert value == pytest.approx(worth), f'已知的句式是 {known[0]} 和 {known[1]}，{poem!r} 的奖励应是 {worth:.3g}，却是 {value:.3g}。{said}'
 
 
 # v24: the best of n
@@ -105,6 +158,67 @@ def test_what_is_kept_has_the_highest_reward(best):
         assert rewards[kept - 1] == max(rewards)
         assert any(rewards[kept - 1] == pytest.approx(module.reward(poem + end, forms), abs=0.005) for end in ('', '\n\n'))
     assert told(run(best, *options, '--seed', 1)) == groups != told(run(best, *options, '--seed', 2))
+
+
+# One poem of each tune is the best of its group, never at the same place; the shortest keeps a form that only the validation part has.
+CHOICE = {
+    '甲调': ['甲调 乙\n春江。\n花，月夜。\n\n', '甲调 乙\n春。\n花月夜。\n\n', '甲调 乙\n江花。\n月夜往。\n\n', '甲调 乙\n月夜。\n往事江。', '甲调 乙\n往。\n\n'],
+    '丙调': ['丙调 乙\n春江花月。\n\n', '丙调 乙\n春江花。\n月。\n\n', '丙调 乙\n江花。\n\n', '丙调 乙\n月夜。\n\n', '丙调 乙\n往。\n\n'],
+    '乙调': ['乙调 乙\n江。\n花月夜往。\n\n', '乙调 乙\n江。\n往事。\n\n', '乙调 乙\n月。\n', '乙调 乙\n往。\n\n', '乙调 乙\n夜往。\n花江。\n\n'],
+}
+BESTS = [2, 0, 4]
+
+
+def corpus_of_choices():
+    training = ['甲调 某\n春江。\n花月夜。', '甲调 某\n往事。\n花月夜。', '丙调 某\n春江花月。', '丙调 某\n江花月夜。', '乙调 某\n春江。\n花月。', '乙调 某\n江月。\n花事。']
+    return '\n\n'.join(training * 9 + [f'{tune} 某\n{char}。' for tune in CHOICE for char in '春江']) + '\n'
+
+
+@pytest.mark.idea('每个词牌留下奖励最高的一首')
+@pytest.mark.parametrize('rung', REWARDED[:1])
+def test_main_keeps_the_best_of_each_group(rung, monkeypatch, tmp_path, capsys):
+    """What main prints, of poems that are given in the place of what a model writes."""
+    module = load(script_of(rung))
+    (tmp_path / 'ci.txt').write_text(corpus_of_choices(), encoding='utf-8')
+    torch.save(tiny_checkpoint(), tmp_path / 'model.pth')
+    for name, value in {'data_path': tmp_path / 'ci.txt', 'model_path': tmp_path / 'model.pth',
+                        'write': lambda model, tokenizer, prompts, args: [poem for prompt in prompts for poem in CHOICE[prompt.strip()]]}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(sys, 'argv', ['my_v24.py', '--tune', *CHOICE, '--num_samples', '5'])
+    with hint('main() 没有走到最后：--tune 几个词牌、--num_samples 5，write 返回的词照词牌排好，一个词牌 5 首。'):
+        module.main()
+    printed = capsys.readouterr().out
+    kept = [[i for i, poem in enumerate(group) if poem.strip() in printed] for group in CHOICE.values()]
+    assert all(kept), f'有的词牌一首也没有打印：{"、".join(CHOICE)}各写了 5 首，各打印奖励最高的那一首，从标题起。'
+    assert all(len(places) == 1 for places in kept), '一个词牌打印了几首：只打印留下的一首，没有留下的不打印。'
+    [*places] = [place for place, in kept]
+    said = named(places, {
+        '总是留下第一首：照奖励挑，rewards.index(max(rewards))。': [0, 0, 0], '总是留下最后一首。': [4, 4, 4],
+        '留下的是奖励最低的（min）。': [group.index(min(group, key=lambda poem: module.reward(poem, FORMS_OF_CHOICES))) for group in CHOICE.values()],
+        '留下的是最长的，不是奖励最高的。': [group.index(max(group, key=len)) for group in CHOICE.values()],
+        '几个词牌用的是同一个位置：各个词牌要各算各的奖励。': [BESTS[0]] * 3,
+    }) or ('留下的那首，句式只有验证集里才有：句式只从训练集里数，poems[:int(train_ratio * len(poems))]。'
+           if any(len(module.form_of(group[place])) == 1 and place == i for group, place, i in zip(CHOICE.values(), places, (4, 5, 3), strict=True)) else '')
+    assert places == BESTS, f'各个词牌奖励最高的，依次是第 {"、".join(str(i + 1) for i in BESTS)} 首，留下的却是第 {"、".join(str(i + 1) for i in places)} 首。{said}'
+
+
+FORMS_OF_CHOICES = {'甲调': [(2, 3)], '丙调': [(4,)], '乙调': [(2, 2)]}
+
+
+@pytest.mark.idea('write 返回各首词，同一个开头的在一起')
+@pytest.mark.parametrize('rung', REWARDED[:1])
+def test_what_is_written_comes_back_in_groups(rung):
+    module = module_of(rung)
+    model, _, tokenizer = models_of(module)
+    args = type('Args', (), {'num_samples': 3, 'max_new_tokens': 20, 'temperature': 1.0, 'top_k': None, 'top_p': None, 'min_p': None,
+                             'repetition_penalty': 1.0})
+    with hint('write(model, tokenizer, prompts, args) 出错。'):
+        texts = module.write(model, tokenizer, ['甲调 ', '乙调 某\n'], args)
+    assert isinstance(texts, list) and len(texts) == 6, '两个开头，num_samples 是 3，write 应返回 6 首词的列表，不打印它们。'
+    for i, text in enumerate(texts):
+        assert text.startswith(['甲调 ', '乙调 某\n'][i // 3]), f'第 {i + 1} 首应从「{["甲调 ", "乙调 某"][i // 3]}」开始，却是「{text}」：开头也要还回来，同一个开头的 3 首在一起。'
+        assert text.endswith('\n\n') or len(text) >= 20, f'第 {i + 1} 首没有写到空行，也没有写满，却停了：「{text}」。'
+        assert '\n\n' not in text[:-2], f'第 {i + 1} 首写到空行之后又往下写了：「{text}」。空行留着，它说明写完了；后面的不要。'
 
 
 @pytest.mark.parametrize('options, words', [
@@ -182,8 +296,14 @@ def installed(rung, folder):
 
 
 def played(path, monkeypatch, *options, change=lambda module: None):
-    """main() in this process: the module, after `change` was made to it."""
-    module, before = load(path), signal.getsignal(signal.SIGINT)
+    """main() in this process, of that copy or of the learner's file in its place: the module, after `change` was made to it."""
+    rung, before = next(rung for rung in TRAINED if rung.file.name == path.name), signal.getsignal(signal.SIGINT)
+    module = load(path if script_of(rung) == rung.file else script_of(rung))
+    corpus = path.parent.with_name('ci.txt')
+    paths = {'data_path': corpus, 'model_path': path.with_name('model.pth'), 'pretrained_path': corpus.with_name('pretrained') / 'model_v20.pth'}
+    paths |= {name: path.with_name(getattr(module, name).name) for name in ('own_path', 'checkpoint_path') if hasattr(module, name)}
+    for name, value in paths.items():
+        monkeypatch.setattr(module, name, value, raising=False)
     monkeypatch.setenv('WANDB_MODE', 'disabled')
     monkeypatch.setattr(sys, 'argv', [path.name, *map(str, [*SMALL, *options])])
     change(module)
@@ -208,21 +328,37 @@ def models_of(module, seed=0):
 OWN = ['甲调 某\n春江。\n\n', '乙调 某\n花月夜往事。春。\n\n', '丙调 某\n江']
 
 
+@pytest.mark.idea('只问它写的字：词牌是给的，填充不是字')
 @LEARNS
 def test_what_the_model_is_asked_about_is_what_it_wrote(rung):
     """Not the tune, which it was given, nor the padding: these have no log-probability and no gradient. The rest is v20's full pass."""
     module = module_of(rung)
     cached, full, tokenizer = models_of(module)
-    x, y = module.own_batch(OWN, tokenizer, TINY['block_size'])
+    with hint('own_batch(poems, tokenizer, block_size) 出错。'):
+        x, y = module.own_batch(OWN, tokenizer, TINY['block_size'])
+    assert x.shape == y.shape == (3, max(map(len, OWN)) - 1), f'3 首词，最长的 {max(map(len, OWN))} 字，x 和 y 应是 (3, {max(map(len, OWN)) - 1})，却是 {tuple(x.shape)} 和 {tuple(y.shape)}。'
     for row, poem in zip(y, OWN, strict=True):
-        assert tokenizer.decode(row[row >= 0].tolist()) == poem[3:], 'all that follows the name of the tune and the space'
+        answers = tokenizer.decode(row[row >= 0].tolist())
+        said = named(answers, {
+            '词牌和空格是给它的，不是它写的，不算答案。': poem[1:], '词牌之后的空格也是给它的，不算答案。': poem[2:],
+            '标题里只有词牌和空格是给的，作者是它写的，也算答案。': poem.partition('\n')[2], '它写的第一个字也要算答案：给它的只到空格为止。': poem[4:],
+        }) or ('填充也成了答案：y 里的填充应是 padding。' if answers.startswith(poem[3:]) else '')
+        assert answers == poem[3:], f'「{poem!r}」的 y 里，不是 padding 的应是 {poem[3:]!r}，却是 {answers!r}。{said}'
     seen = []
     cached.register_forward_hook(lambda _, args, output: (output.retain_grad(), seen.append(output))[0])
-    found = module.log_probs(cached, x, y)
-    expected = full(x)[0].log_softmax(-1).gather(2, y.clamp(min=0)[..., None])[..., 0].masked_fill(y < 0, 0)
-    assert torch.allclose(found, expected, atol=1e-5) and found.shape == y.shape
+    with hint('log_probs(model, x, y) 出错。'):
+        found = module.log_probs(cached, x, y)
+    every = full(x)[0].log_softmax(-1).gather(2, y.clamp(min=0)[..., None])[..., 0]
+    expected = every.masked_fill(y < 0, 0)
+    assert found.shape == y.shape, f'log_probs 的形状应和 y 一样，{tuple(y.shape)}，一个字一个数，却是 {tuple(found.shape)}。'
+    said = next((said for said, wrong in {
+        '正负号反了：概率的对数不大于 0，F.cross_entropy 给的是它的相反数。': -expected, '填充和给定的字不是 0：它们不是模型写的。': every,
+        '是概率，没有取对数。': expected.exp(), '是概率，没有取对数；填充和给定的字应是 0。': expected.exp().masked_fill(y < 0, 0),
+    }.items() if torch.allclose(found, wrong, atol=1e-5)), '应是 x 之后，模型给答案 y 的概率，取对数。')
+    assert torch.allclose(found, expected, atol=1e-5), f'log_probs 的数不对。{said}'
+    assert found.requires_grad, 'log_probs 求不了导：不要在 no_grad 或者 inference_mode 里算，评估时由外面来关。'
     found.sum().backward()
-    assert torch.equal(seen[0].grad.abs().sum(-1) > 0, y >= 0)
+    assert torch.equal(seen[0].grad.abs().sum(-1) > 0, y >= 0), '填充和给定的字也有梯度：它们应是 0，也不往回传。'
 
 
 @LEARNS
@@ -233,16 +369,28 @@ def test_poems_longer_than_the_block_are_cut(rung):
     assert x.shape == y.shape == (4, TINY['block_size']) and module.log_probs(cached, x, y).isfinite().all()
 
 
+@pytest.mark.idea('离出发的模型多远：一样就是 0，平均是 KL 散度')
 @LEARNS
 def test_the_distance_is_0_from_itself_never_below_and_on_average_the_divergence(rung):
     """Over all answers, each as often as the model gives it: k3 is then the Kullback-Leibler divergence to the digit."""
     module = module_of(rung)
     now, start = torch.randn(2, 5, 30, generator=torch.Generator().manual_seed(1)).double().log_softmax(-1)
-    assert (module.divergence(now, now) == 0).all() and (module.divergence(now, start) > 0).all()
-    expected = (now.exp() * (now - start)).sum(-1)
-    assert torch.allclose((now.exp() * module.divergence(now, start)).sum(-1), expected)
+    found, ratio = module.divergence(now, start), start - now
+    said = next((said for said, wrong in {
+        '只是两个对数的差：它有正有负，一个字一个字地看就不是距离，应是 exp(r) - r - 1，r 是 start - now。': now - start,
+        '只是两个对数的差，还反了：应是 exp(r) - r - 1，r 是 start - now。': ratio,
+        'now 和 start 反了：r 是 start - now，不是 now - start，不然平均就不是 KL 散度。': (-ratio).exp() + ratio - 1,
+        '是差的绝对值：应是 exp(r) - r - 1，r 是 start - now。': ratio.abs(),
+        '是差的平方：应是 exp(r) - r - 1，r 是 start - now。': ratio ** 2, '是差的平方的一半：应是 exp(r) - r - 1，r 是 start - now。': ratio ** 2 / 2,
+        '没有减 1：两个模型一样时，距离应是 0。': ratio.exp() - ratio,
+    }.items() if found.shape == now.shape and torch.allclose(found, wrong)), '应是 exp(r) - r - 1，r 是 start - now。')
+    assert (module.divergence(now, now).abs() < 1e-12).all(), f'两个模型一样，距离却不是 0。{said}'
+    assert found.shape == now.shape and (found > 0).all(), f'两个模型不一样，有的字上距离却不大于 0，或者没有一个字一个数。{said}'
+    expected = (now.exp() * ratio.neg()).sum(-1)
+    assert torch.allclose((now.exp() * found).sum(-1), expected), f'照 now 的概率平均，应是 KL 散度，却不是。{said}'
 
 
+@pytest.mark.idea('真词的验证损失')
 @LEARNS
 def test_the_loss_of_real_poems_is_that_of_v20(rung):
     module = module_of(rung)
@@ -250,17 +398,25 @@ def test_the_loss_of_real_poems_is_that_of_v20(rung):
     poems = [f'{poem}\n\n' for poem in corpus_of_tunes().strip().split('\n\n')][:30]
     table = module.pad(poems, tokenizer)
     expected = module_of(LADDERS['modern']['v20']).estimate_loss(full, table, table, 3, 8)['val']
-    assert module.estimate_loss(cached, table, 3, 8) == pytest.approx(expected, abs=1e-5)
+    found = module.estimate_loss(cached, table, 3, 8)
+    assert found == pytest.approx(expected, abs=1e-5), (
+        f'estimate_loss 应是真词每字的平均损失，{expected:.4f}，和 v20 的一样，却是 {found:.4f}：各批先加起来，最后除以总的字数，填充不算。'
+        + '正负号反了：log_probs 的相反数才是损失。' * (abs(found + expected) < 1e-4))
 
 
+@pytest.mark.idea('四分之一的词牌不拿来练')
 @LEARNS
 def test_a_quarter_of_the_common_tunes_is_held_out(rung, poems):
     module, train = module_of(rung), poems[:int(0.9 * len(poems))]
     trained, held_out = module.split_tunes(train)
-    assert not set(trained) & set(held_out) and len(held_out) == 10
-    assert {*trained, *held_out} == set(form.Forms(map(form.parsed, train)).common()[:40])
+    both = set(trained) & set(held_out)
+    assert not both, f'{"、".join(sorted(both))}既拿来练，又拿来考：考的是没有练过的。'
+    assert len(held_out) == 10 and len(trained) == 30, f'四十个词牌，应练三十个、留十个，却练 {len(trained)} 个、留 {len(held_out)} 个。'
+    right = set(form.Forms(map(form.parsed, train)).common()[:40])
+    assert {*trained, *held_out} == right, f'应是五十首以上的词牌里最短的四十个，失调名不算；多了 {"、".join(sorted({*trained, *held_out} - right))}，少了 {"、".join(sorted(right - {*trained, *held_out}))}。'
 
 
+@pytest.mark.idea('留着考的词牌，从不为它写了来学')
 @LEARNS
 def test_held_out_tunes_are_never_written_for_to_learn_from(rung, monkeypatch, tmp_path):
     """Nor does any but the four that are asked for get a batch of its own; evaluation asks for both, and learns from none."""
@@ -274,13 +430,17 @@ def test_held_out_tunes_are_never_written_for_to_learn_from(rung, monkeypatch, t
             torch.is_grad_enabled() and asked.append((6, {module.tune_of(poem) for poem in poems})), own_batch(poems, *rest))[1]
         module.reward = lambda poem, forms: 1.0  # all are learned from
 
-    module = played(installed(rung, tmp_path), monkeypatch, change=spy)
+    with contextlib.redirect_stdout(io.StringIO()):
+        module = played(installed(rung, tmp_path), monkeypatch, change=spy)
     known = [f'{poem}\n\n' for poem in corpus_of_tunes().strip().split('\n\n')]
     trained, held_out = map(set, module.split_tunes(known[:270]))
-    assert trained == {'甲调', '乙调', '丁调', '戊调'} and held_out == {'丙调'}
+    assert trained == {'甲调', '乙调', '丁调', '戊调'} and held_out == {'丙调'}, 'split_tunes 应把五个词牌分成四个和一个，每四个里第三个留着考。'
     learned = [tunes for each, tunes in asked if each == 6]
-    assert len(learned) >= 4 * 2 and set().union(*learned) == trained
-    assert held_out in [tunes for each, tunes in asked if each == 2]
+    assert len(learned) >= 4 * 2, '4 轮，每轮应先写（write，每个词牌 num_samples 首），再学（own_batch），次数不够。'
+    leaked = set().union(*learned) & held_out
+    assert not leaked, f'{"、".join(leaked)}是留着考的，却也写了来学：每一轮的词牌只从 trained 里取。'
+    assert set().union(*learned) == trained, f'练的词牌应是 {"、".join(sorted(trained))}，却是 {"、".join(sorted(set().union(*learned)))}：每一轮随机取 n_tunes 个，几轮下来都取得到。'
+    assert held_out in [tunes for each, tunes in asked if each == 2], '没有用留着的词牌考：estimate_form 也要为 held_out 写几首，eval_samples 首一个词牌。'
 
 
 @LEARNS
@@ -468,18 +628,108 @@ def test_what_is_no_checkpoint_is_refused(rung, content, tmp_path, monkeypatch):
 EXPERT = 'modern/babygpt_v25_expert_iteration.py'
 
 
-def test_winners_keep_the_form_and_are_no_copies():
+@pytest.mark.idea('赢家：句式合，又不是抄来的')
+@pytest.mark.parametrize('rung', TRAINED[:1])
+def test_winners_keep_the_form_and_are_no_copies(rung):
     """14 characters in a row of a training poem, its title aside, are a copy; 13 are none. A copy of another winner is not looked for."""
-    module = load(EXPERT)
+    module = module_of(rung)
     real = '题 甲\n' + '春江花月夜往事。\n' * 2 + '知多少知多少知。\n\n'
     forms = {'题': [(7, 7, 7)], '别': [(7, 7, 7)]}
     body = [*real.partition('\n')[2][:-2]]
     same = [''.join(body[:n]) + re.sub('[^。\n]', '某', ''.join(body[n:])) for n in (14, 13)]
-    assert [len(poem) for poem in same] == [len(body)] * 2
+    assert [len(poem) for poem in same] == [len(body)] * 2, '要比的两首写得不对。'
     poems = [f'题 乙\n{same[0]}\n\n', f'题 乙\n{same[1]}\n\n', f'别 乙\n{same[1]}\n\n', f'题 乙\n{same[1]}\n', '题 甲\n某某。\n\n', real]
-    assert module.winners_of(poems, forms, set(module.runs_of(real))) == poems[1:3]
+    found = list(module.winners_of(poems, forms, set(module.runs_of(real))))
+    for poem, said in ((real, '训练集里的词原样写出来，是抄来的，不是赢家'), (poems[0], '和训练集的一首有连着 14 个字（连同标点）相同，是抄来的，不是赢家'),
+                       (poems[3], '没有写到空行，不是赢家'), (poems[4], '句式不合，不是赢家')):
+        assert poem not in found, f'{poem!r}：{said}。winners_of 却留下了它。'
+    for poem in poems[1:3]:
+        assert poem in found, f'{poem!r} 句式合，和训练集里的只有连着 13 个字相同，应是赢家，winners_of 却没有留下：标题不算，连着 14 个字相同才是抄。'
+    assert len(found) == 2, f'赢家应有 2 首，每首一次，却有 {len(found)} 首。'
     known = form.copies([poem.partition('\n')[2].rstrip('\n') for poem in poems[:3]], f'\n\n{real}')
-    assert known['copies'] == 1
+    assert known['copies'] == 1, '要比的两首写得不对。'
+
+
+def written_for(prompt, each):
+    """That many poems for a tune of corpus_of_tunes, which are ours by their author: of three the first keeps the form, the second is too long, the third has no end."""
+    n, chars = '甲乙丙丁戊'.index(prompt[0]) + 1, '春江花月夜往事' * 3
+    return [f'{prompt}乙\n{chars[i:i + n + (i % 3 == 1)]}。' + ['\n\n', '\n\n', ''][i % 3] for i in range(each)]
+
+
+def learned(rung, monkeypatch, folder, *options, change=lambda module: None, write=written_for):
+    """([what each step learned], what was recorded beside) of a run whose model is said to write what `write` gives."""
+    path, kept = installed(rung, folder), {}
+    poems = corpus_of_tunes().strip().split('\n\n')
+    cut = int(0.9 * len(poems))
+    text = '\n\n'.join(poems[:cut] + [poem.replace('某', '丁') for poem in poems[cut:]]) + '\n'  # those of the validation part have another author
+    path.parent.with_name('ci.txt').write_text(text, encoding='utf-8')
+
+    def stubbed(module):
+        def given(model, tokenizer, prompts, each, longest):
+            kept.setdefault('writers', []).append((each, model))
+            return [poem for prompt in prompts for poem in write(prompt, each)]
+
+        kept['estimated'], estimate_form = [], module.estimate_form
+
+        def estimating(model, start, *rest):
+            kept['estimated'].append((model is start, torch.equal(start.lm_head.weight, tiny_checkpoint()['model']['lm_head.weight'])))
+            return estimate_form(model, start, *rest)
+
+        module.write, module.estimate_form = given, estimating
+        change(module)
+        kept['record'] = record = Record(module)
+        for owner in (torch.optim.Optimizer, torch.nn.Module):  # what was gathered before is thrown away
+            monkeypatch.setattr(owner, 'zero_grad', lambda own, *args, zero_grad=owner.zero_grad, **kwargs: (record.passes.clear(), zero_grad(own, *args, **kwargs))[1])
+
+    handle = []
+    try:
+        with hint('main() 没有走到最后。'), contextlib.redirect_stdout(io.StringIO()):
+            played(path, monkeypatch, '--num_samples', 9, *options, change=lambda module: (stubbed(module), handle.append(register_optimizer_step_pre_hook(kept['record'].step))))
+    finally:
+        for each in handle:
+            each.remove()
+    return kept['record'].steps, kept
+
+
+@pytest.mark.idea('只学赢家，一首不漏；每一步也学真词')
+@pytest.mark.parametrize('rung', TRAINED[:1])
+def test_each_step_learns_from_all_winners_and_from_real_poems(rung, monkeypatch, tmp_path):
+    """Seen in the gradients of the scores: which characters a step is learned from, and how much each counts."""
+    steps, _ = learned(rung, monkeypatch, tmp_path)
+    assert len(steps) == 4, f'max_iters 是 4，应走 4 步，却走了 {len(steps)} 步。'
+    for step in steps:
+        own, real = ([row for row in step if (row.author == '乙') is mine] for mine in (True, False))
+        texts = sorted(row.text for row in own)
+        tunes = {text[:2] for text in texts}
+        losers = [text for text in texts if not text.endswith('\n\n') or len(text.split('\n')[1]) != '甲乙丙丁戊'.index(text[0]) + 2]
+        assert own, '没有学模型自己写的：每一轮写的词里，赢家要拿来训练。'
+        assert not losers, f'学了不是赢家的词，比如 {losers[0]!r}：只学 winners_of 留下的。'
+        right = sorted(poem for tune in tunes for poem in written_for(f'{tune} ', 9)[::3])
+        assert texts == right, f'这一轮的赢家有 {len(right)} 首，学了 {len(texts)} 首：每一首都要学，各学一次，不满一批的也要；一步里只在开头 zero_grad 一次，各批的梯度加在一起。'
+        assert real, '这一步没有学真词：每一步也要取一批 train_poems，算损失，和赢家的梯度加在一起。'
+        assert {row.author for row in real} == {'某'}, '学了验证集的真词：只从 train_poems 里取，不然验证损失就不说明问题了。'
+        for rows, name, given in ((own, '赢家', len('甲调 ')), (real, '真词', 1)):
+            assert all(row.counted_from(given) for row in rows), (
+                f'{name}里，' + ('词牌和空格也算进了损失：那是给它的，不是它写的，y 用 own_batch 给的。' if name == '赢家' else '有的字没有算进损失，或者填充算了进去。'))
+            weights = torch.cat([row.weights[row.weights != 0] for row in rows])
+            assert (weights > 0).all(), f'{name}的损失正负号反了，写它们的概率会降低：损失是 log_probs 的相反数。'
+            assert weights.max() < 1.01 * weights.min(), (
+                f'{name}里，有的字分量是别的 {weights.max() / weights.min():.2f} 倍：每个字要一样，各批的 log_probs 加起来，除以这一轮{name}总的字数，不是一批一批地平均。')
+            assert abs(weights.sum() - 1) < 0.01, (
+                f'{name}的损失应是每字的平均，各字的分量加起来是 1，却是 {weights.sum():.3g}：除以的是{name}的字数，填充和给定的字不算。'
+                + '没有除。' * bool(abs(weights[0] - 1) < 1e-3))
+
+
+@pytest.mark.idea('由正在学的模型来写，和出发的模型比')
+@LEARNS
+def test_the_model_that_learns_is_the_one_that_writes_and_is_held_against_the_first(rung, monkeypatch, tmp_path):
+    steps, kept = learned(rung, monkeypatch, tmp_path)
+    writers = [model for each, model in kept['writers'] if each == 9]
+    assert len(writers) == 4, f'4 轮，应写 4 次，每次每个词牌 num_samples 首，却写了 {len(writers)} 次。'
+    trained = steps[0][0].model
+    assert all(model is trained for model in writers), '写词的不是正在训练的模型：每一轮都由学到这里的模型来写，不然学了也写得一样。'
+    assert not any(same for same, _ in kept['estimated']), '出发的模型和正在训练的是同一个，离出发就总是 0：训练之前用 copy.deepcopy 抄一份，不是再起一个名字。'
+    assert all(still for _, still in kept['estimated']), '出发的模型变了：它要一直是训练之前的样子，不训练，也不换成新的。'
 
 
 def test_v25_learns_from_nothing_but_winners_and_real_poems(monkeypatch, tmp_path):

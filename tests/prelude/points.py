@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from kit.ladders import LADDERS
 from kit.scripts import load, module_of, script_of
@@ -61,12 +62,22 @@ class Run:
         module = load(script_of(rung))
         estimate, model_class = module.estimate_loss, getattr(module, rung.contract['model'])
         self.error, self.model, self.batches, self.parts, self.evaluated = None, None, [], None, []
+        self.alone, self.applied, looking = [], [], False  # of the first steps: the gradient of the batch by itself, and what was applied
 
         def forward(model, args, output):
-            if type(model) is model_class:
+            if type(model) is model_class and not looking:
                 self.model = model
                 if torch.is_grad_enabled() and len(args) > 1:
                     self.batches.append(args)
+
+        def step(*_):
+            nonlocal looking
+            if len(self.alone) < 3 and self.batches and all(p.grad is not None for p in self.model.parameters()):
+                looking = True
+                loss = self.model(*self.batches[-1])[1]
+                self.alone.append(torch.cat([grad.flatten() for grad in torch.autograd.grad(loss, [*self.model.parameters()])]))
+                self.applied.append(torch.cat([p.grad.flatten() for p in self.model.parameters()]))
+                looking = False
 
         def evaluate(model, train_data, val_data):
             self.parts = train_data, val_data
@@ -77,6 +88,7 @@ class Run:
         with contextlib.ExitStack() as after, pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
             after.enter_context(torch.random.fork_rng())
             after.callback(register_module_forward_hook(forward).remove)
+            after.callback(register_optimizer_step_pre_hook(step).remove)
             for name, value in (constants | {'estimate_loss': evaluate}).items():
                 patch.setattr(module, name, value)
             patch.setattr(sys, 'argv', [str(script_of(rung))])

@@ -200,6 +200,9 @@ def test_training_never_sees_the_validation_part(rung):
 def test_main_learns_and_prints_its_losses(rung):
     run = run_of(rung)
     printed = [(train, val) for _, train, val in losses(run.printed)]
+    piled = [torch.stack(run.alone[:i + 1]).sum(dim=0) for i in range(len(run.alone))]
+    assert len(piled) < 2 or torch.allclose(run.applied[1], run.alone[1], rtol=1e-3, atol=1e-6) or not torch.allclose(run.applied[1], piled[1], rtol=1e-3, atol=1e-5), (
+        '第 2 步用的梯度，是第 1 步的和第 2 步的加在一起：每一步 loss.backward() 之前要 optimizer.zero_grad()，不然前面各步的梯度都堆在里面。')
     assert len(printed) >= 3, '没有边训练边打印损失：每隔 eval_interval 步打印一行「第 N 步  训练损失 …  验证损失 …」。'
     first, last = printed[0], printed[-1]
     for i, name in enumerate(('训练', '验证')):

@@ -4,6 +4,7 @@ Tests that are marked with an idea judge a learner's rung, too, and say in Chine
 end are about our scripts alone.
 """
 
+import copy
 import re
 from functools import partial
 
@@ -48,6 +49,19 @@ test_tokenizer_names_the_characters_it_does_not_know = shared(test_skeleton.test
 test_batches_are_pieces_of_the_data_with_the_next_token_as_target = shared(
     test_skeleton.test_batches_are_pieces_of_the_data_with_the_next_token_as_target)
 test_batches_reach_both_ends_of_the_data_and_differ = shared(test_skeleton.test_batches_reach_both_ends_of_the_data_and_differ)
+
+
+@pytest.mark.idea('每次读，都从头读起')
+@BOTH
+def test_calls_are_strangers(rung):
+    """What is the same for copies of a model, and not for one model that is asked twice, is kept in the model."""
+    model, idx = build(rung), random_ids(3, BLOCK_SIZE)
+    first, other = (copy.deepcopy(model)(idx)[0] for _ in range(2))
+    model(idx)
+    assert not alike(first, other) or alike(model(idx)[0], first), (
+        '同样的文字读两次，得分不同：隐藏状态从上一次留到了这一次。h 是 forward 里的一个变量，每次从 0 开始，不要存成 self.……。')
+
+
 test_deterministic_in_eval_mode = shared(test_concepts.test_deterministic_in_eval_mode)
 
 
@@ -229,6 +243,8 @@ def test_neighbours_are_those_of_the_largest_cosine():
     cosines = F.cosine_similarity(table[:, None], table[None], dim=-1)
     measures = {  # {what to say: by what the rows were ordered, the largest first}
         '余弦越大越近，这里却把最小的排在前面。': -cosines,
+        '除以的是每一列的长度（dim=0）：一个字是一行，每一行除以自己的长度，F.normalize(table, dim=-1)。': F.normalize(table, dim=0) @ F.normalize(table, dim=0).T,
+        '只有一边除以了长度，除的还是自己的，别的行没有除：两边都要除。': F.normalize(table, dim=-1) @ table.T,
         '找的是内积最大的：长的向量内积就大，和方向无关。先各除以自己的长度（F.normalize），再求内积。': table @ table.T,
         '找的是距离最小的：长短不同，方向再接近，距离也大。这里要的是余弦。': -torch.cdist(table, table),
         '把它自己也算进去了：和自己的余弦总是 1，要去掉。': cosines,
@@ -236,7 +252,7 @@ def test_neighbours_are_those_of_the_largest_cosine():
     for i in (0, 3, 11):
         found = list(map(int, neighbours(table, i, 4)))
         right = cosines[i].argsort(descending=True)[1:5].tolist()
-        said = ''
+        said = '两行的余弦，是各除以自己的长度之后的内积，在 n_embd 个数上求和；从大到小排，取前 k 个别的行。'
         for what, measure in measures.items():
             order = measure[i].argsort(descending=True).tolist()
             if found in (order[:4], order[1:5], [j for j in order if j != i][:4]):

@@ -60,6 +60,16 @@ def weights_of(shape):
     return np.array(np.random.RandomState(3).randn(*shape))
 
 
+def how_far(found, right):
+    """What can be said of wrong numbers: their sign, or a factor that they all have."""
+    with np.errstate(all='ignore'):
+        ratio = np.ravel(found) / np.ravel(right)
+    if not np.isfinite(ratio).all() or np.ptp(ratio) > 1e-6 * abs(ratio).max():
+        return '用几个数在纸上算一遍，再对照。'
+    return '正负号反了。' if close(ratio[0], -1) else (
+        f'每个数都是应有的 {ratio[0]:.4g} 倍：' + ('平均要除以加起来的那几个数的个数，只数这一维，不是全部的个数。' if ratio[0] < 1 else '多乘了，或者少除了。'))
+
+
 def tensor_mistake(module, name, f, arrays):
     """What is wrong with an operation on arrays: its value, or the gradient of one of its arguments."""
     ours, theirs = [module.Tensor(array) for array in arrays], [torch.tensor(array, requires_grad=True) for array in arrays]
@@ -67,7 +77,7 @@ def tensor_mistake(module, name, f, arrays):
     if np.shape(out.data) != tuple(expected.shape):
         return f'{name} 的结果，形状应是 {tuple(expected.shape)}，却是 {np.shape(out.data)}。'
     if not close(out.data, expected.detach()):
-        return f'{name} 的结果不对。'
+        return f'{name} 的结果不对。{how_far(out.data, expected.detach().numpy())}'
     weights = weights_of(expected.shape)
     (out * weights).sum().backward()
     (expected * torch.tensor(weights)).sum().backward()
@@ -170,4 +180,20 @@ def adamw_mistake(module):
                 said = 'step() 之后参数没有变。'
             named = '，'.join(f'{name}={value}' for name, value in options.items())
             return f'AdamW(…, {named}) 走了五步，参数应是 {np.round(adamw(**options), 4)}，却是 {np.round(p.data, 4)}。{said or ""}'
+    return together_mistake(module)
+
+
+def together_mistake(module):
+    """Whether parameters that are optimised together take the steps that each takes alone."""
+    parts = [START, -2 * START, START[:1]]
+    together, alone = [module.Parameter(part) for part in parts], [module.Parameter(part) for part in parts]
+    for optimizer, parameters in [(module.AdamW(together, lr=0.1), together), *((module.AdamW([p], lr=0.1), [p]) for p in alone)]:
+        for grad in GRADS:
+            for p in parameters:
+                p.grad = grad[:p.data.size].copy()
+            optimizer.step()
+    for i, (mine, right) in enumerate(zip(together, alone, strict=True)):
+        if not close(mine.data, right.data):
+            return (f'三个参数交给同一个 AdamW，第 {i + 1} 个走五步到了 {np.round(mine.data, 4)}，它自己单独走却是 {np.round(right.data, 4)}：'
+                    '每个参数各记各的两个平均；步数 t 一步只加 1，不是每个参数加 1。')
     return None

@@ -121,7 +121,7 @@ def test_backward_gives_the_gradient_of_any_expression(rung):
             return sum(made)
 
         found, expected = gradients(node(rung), run, numbers)
-        assert found == pytest.approx(expected), '一张 20 个运算的随机的图，梯度和 PyTorch 的不同，而每个运算单独看都对：看看运算连起来时的次序和累加。'
+        assert found == pytest.approx(expected), '一张 20 个运算的随机的图，梯度和 PyTorch 的不同：先看每个运算单独对不对；都对，就看运算连起来时的次序和累加。'
 
 
 @pytest.mark.idea('图再深也求得了导')
@@ -330,7 +330,15 @@ def test_parts_are_those_of_pytorch(rung, name):
             '没有开方：应除以标准差，不是方差。': lambda: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + 1e-5) * theirs.weight + theirs.bias,
         },
         'ReLU': {'小于 0 的应变成 0。': lambda: x.abs()},
-        'GELU': {'用的是 tanh 近似：这里要准确的，x 乘以标准正态分布在 x 以下的概率，用 erf 算。': lambda: F.gelu(x, approximate='tanh')},
+        'GELU': {
+            '用的是 tanh 近似：这里要准确的，x 乘以标准正态分布在 x 以下的概率，用 erf 算。': lambda: F.gelu(x, approximate='tanh'),
+            'erf 里没有除以 √2：x 以下的概率是 (1 + erf(x / √2)) / 2。': lambda: x * 0.5 * (1 + torch.erf(x)),
+            'erf 里乘了 √2，应是除以它。': lambda: x * 0.5 * (1 + torch.erf(x * 2 ** 0.5)),
+            '少了一半：x 以下的概率是 (1 + erf(x / √2)) / 2。': lambda: x * (1 + torch.erf(x / 2 ** 0.5)),
+            'erf 没有加 1：x 以下的概率是 (1 + erf(x / √2)) / 2。': lambda: x * 0.5 * torch.erf(x / 2 ** 0.5),
+            '只是那个概率，没有乘 x。': lambda: 0.5 * (1 + torch.erf(x / 2 ** 0.5)),
+            '用的是 sigmoid：这里要准确的，用 erf 算。': lambda: F.silu(x), '用的是 sigmoid 近似：这里要准确的，用 erf 算。': lambda: x * torch.sigmoid(1.702 * x),
+        },
     }[name]
     said = next((said for said, wrong in usual.items() if np.shape(out.data) == expected.shape
                  and np.allclose(out.data, wrong().detach().numpy(), atol=1e-9)), '')
@@ -369,6 +377,19 @@ def test_large_scores_do_not_overflow(rung):
             loss = module_of(rung).cross_entropy(module_of(rung).Tensor(np.array([[1.0, 2.0, 3.0]]) + shift), np.array([1])).item()
         assert math.isfinite(loss) and abs(loss - 1.4076) < 1e-3, (
             f'三个得分是 {shift + 1}、{shift + 2}、{shift + 3} 时，损失应是 1.4076，和 1、2、3 的一样，却是 {loss:g}：先减去最大的得分，再 exp。')
+    module = module_of(rung)
+    rows = np.array([[1.0, 2.0, 3.0], [5001.0, 5002.0, 5003.0]])
+    with np.errstate(all='ignore'):
+        x = module.Tensor(rows)
+        loss = module.cross_entropy(x, np.array([1, 1]))
+        loss.backward()
+        probs = np.array(module.softmax(module.Tensor(rows), -1).data) if hasattr(module, 'softmax') else np.array([[0.0900, 0.2447, 0.6652]] * 2)
+    each = '每一行减去自己那一行最大的（axis=-1, keepdims=True），不是整批里最大的，不然小的那几行 exp 之后全是 0。'
+    assert math.isfinite(loss.item()) and abs(loss.item() - 1.4076) < 1e-3, (
+        f'两行得分，一行是 1、2、3，一行是 5001、5002、5003，损失应是 1.4076，却是 {loss.item():g}：{each}')
+    assert np.isfinite(x.grad).all() and np.allclose(x.grad[0], x.grad[1]), f'两行得分，一行是 1、2、3，一行是 5001、5002、5003，两行的梯度应一样：{each}'
+    assert np.allclose(probs, [[0.0900, 0.2447, 0.6652]] * 2, atol=1e-3), (
+        f'softmax 的两行得分是 1、2、3 和 5001、5002、5003，概率应一样，却是 {np.round(probs, 3).tolist()}：{each}')
 
 
 @pytest.mark.idea('AdamW 的每一步')
