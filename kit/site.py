@@ -71,12 +71,12 @@ def test_source(test):
 def glosses_of(ladder, language):
     """{remark: what it says} of the Chinese comments in the ladder's scripts, None where they need not be told.
 
-    What a ladder says holds for those that go on from it.
+    What a ladder says holds for those that go on from it, and what the root says for all.
     """
     file = ladder.pages / language / 'comments.toml'
     if not file.exists():
         return None
-    below = {rung.below.ladder for rung in ladder.rungs if rung.below} - {ladder}
+    below = {LADDERS['root'], *(rung.below.ladder for rung in ladder.rungs if rung.below)} - {ladder}
     told = [glosses_of(each, language) or {} for each in below]
     return {said: meaning for each in told for said, meaning in each.items()} | tomllib.loads(file.read_text(encoding='utf-8'))
 
