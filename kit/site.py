@@ -68,8 +68,8 @@ def test_source(test):
 
 
 def from_below(read, ladder, language):
-    """What the ladders say that this one goes on from."""
-    below = {rung.below.ladder for rung in ladder.rungs if rung.below} - {ladder}
+    """What the ladders say that this one goes on from, and the root."""
+    below = {LADDERS['root'], *(rung.below.ladder for rung in ladder.rungs if rung.below)} - {ladder}
     return {said: meaning for each in below for said, meaning in (read(each, language) or {}).items()}
 
 
@@ -77,7 +77,7 @@ def from_below(read, ladder, language):
 def glosses_of(ladder, language):
     """{remark: what it says} of the Chinese comments in the ladder's scripts, None where they need not be told.
 
-    What a ladder says holds for those that go on from it.
+    What a ladder says holds for those that go on from it, and what the root says for all.
     """
     file = ladder.pages / language / 'comments.toml'
     if not file.exists():
