@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from kit.files import CORPUS, ROOT
-from kit.ladders import RUNGS
+from kit.ladders import RUNGS, by_address
 from kit.practice import practice_file
 from kit.scripts import clean_environment, losses, run
 from kit.source import body, docstring, with_constants
@@ -16,6 +16,15 @@ PRACTISED = pytest.mark.parametrize('rung', [rung for rung in RUNGS if rung.prac
 
 
 # Practice
+
+def test_a_rung_beside_the_numbered_ones_can_be_practised():
+    """It is found by the N of its _vN, and has no contract but its own."""
+    beside = [rung for rung in RUNGS if rung.practice and rung.number is None]
+    assert beside and all(by_address(rung.address) is rung and practice_file(rung)[0].endswith(f'my_v{rung.version}.py') for rung in beside)
+    assert all(rung.contract == rung.data['contract'] for rung in beside)
+    with pytest.raises(LookupError):
+        by_address('scratch/10')
+
 
 @PRACTISED
 def test_practice_is_the_rung_below_with_marks_and_no_answer(rung):

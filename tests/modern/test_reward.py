@@ -205,20 +205,37 @@ def test_main_keeps_the_best_of_each_group(rung, monkeypatch, tmp_path, capsys):
 FORMS_OF_CHOICES = {'甲调': [(2, 3)], '丙调': [(4,)], '乙调': [(2, 2)]}
 
 
+class Scripted:
+    """A model that writes these texts, a row each, whatever it is given."""
+
+    block_size = 24
+    texts = ('某\n春。\n\n江江江江江江江江', '春' * 20, '夜。\n\n月月月月月月月月月', '江。\n花。\n\n春春春春春春春春', '\n\n某某某某某某某某某某某', '花' * 20)
+
+    def __init__(self, tokenizer):
+        self.ids = torch.tensor([tokenizer.encode(text[:12]) for text in self.texts])
+
+    def generate(self, idx, max_new_tokens, *args, **kwargs):
+        yield from self.ids[:, :max_new_tokens].split(1, dim=1)
+
+
 @pytest.mark.idea('write 返回各首词，同一个开头的在一起')
 @pytest.mark.parametrize('rung', REWARDED[:1])
 def test_what_is_written_comes_back_in_groups(rung):
     module = module_of(rung)
-    model, _, tokenizer = models_of(module)
-    args = type('Args', (), {'num_samples': 3, 'max_new_tokens': 20, 'temperature': 1.0, 'top_k': None, 'top_p': None, 'min_p': None,
+    tokenizer = module.Tokenizer(tiny_checkpoint()['vocabulary'])
+    args = type('Args', (), {'num_samples': 3, 'max_new_tokens': 12, 'temperature': 1.0, 'top_k': None, 'top_p': None, 'min_p': None,
                              'repetition_penalty': 1.0})
     with hint('write(model, tokenizer, prompts, args) 出错。'):
-        texts = module.write(model, tokenizer, ['甲调 ', '乙调 某\n'], args)
+        texts = module.write(Scripted(tokenizer), tokenizer, ['甲调 ', '乙调 某\n'], args)
     assert isinstance(texts, list) and len(texts) == 6, '两个开头，num_samples 是 3，write 应返回 6 首词的列表，不打印它们。'
     for i, text in enumerate(texts):
-        assert text.startswith(['甲调 ', '乙调 某\n'][i // 3]), f'第 {i + 1} 首应从「{["甲调 ", "乙调 某"][i // 3]}」开始，却是「{text}」：开头也要还回来，同一个开头的 3 首在一起。'
-        assert text.endswith('\n\n') or len(text) >= 20, f'第 {i + 1} 首没有写到空行，也没有写满，却停了：「{text}」。'
-        assert '\n\n' not in text[:-2], f'第 {i + 1} 首写到空行之后又往下写了：「{text}」。空行留着，它说明写完了；后面的不要。'
+        prompt = ['甲调 ', '乙调 某\n'][i // 3]
+        assert text.startswith(prompt), f'第 {i + 1} 首应从 {prompt!r} 开始，却是 {text!r}：开头也要还回来，同一个开头的 3 首在一起。'
+        right = prompt + Scripted.texts[i][:12]
+        right = right[:right.find('\n\n') + 2] if '\n\n' in right else right
+        assert text != right.rstrip('\n') or text == right, f'第 {i + 1} 首结尾的空行丢掉了：它说明写完了，reward 要看它。应是 {right!r}。'
+        assert len(text) <= len(right), f'第 {i + 1} 首写到空行之后又往下写了：应是 {right!r}，却是 {text!r}。'
+        assert text == right, f'第 {i + 1} 首，模型写的是 {right!r}，却成了 {text!r}：一首写完了，别的接着写，写到空行或者 max_new_tokens 个字。'
 
 
 @pytest.mark.parametrize('options, words', [
