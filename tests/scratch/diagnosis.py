@@ -133,7 +133,7 @@ START = np.array([1.0, -2.0, 0.5])
 
 
 def adamw(lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, correct=(True, True), coupled=False, decay=1.0,
-          root=True, first=0, momentum=True, squares=True, sign=-1, outside=True):
+          root=True, first=0, momentum=True, squares=True, sign=-1, outside=True, late=False):
     """Five steps of AdamW (Loshchilov and Hutter 2019, algorithm 2), which can be got wrong."""
     p, m, v = START.copy(), 0.0, 0.0
     for t, grad in enumerate(GRADS, 1 - first):
@@ -143,7 +143,8 @@ def adamw(lr=0.1, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, correct=(True
             a = (m if momentum else g) / (1 - betas[0] ** t if correct[0] else 1)
             b = v / (1 - betas[1] ** t if correct[1] else 1)
             update = a / ((b ** 0.5 + eps if outside else (b + eps) ** 0.5) if root else b + eps)
-        p = p * (1 - decay * (0 if coupled else lr * weight_decay)) + sign * lr * update
+        shrink = 1 - decay * (0 if coupled else lr * weight_decay)
+        p = (p + sign * lr * update) * shrink if late else p * shrink + sign * lr * update
     return p
 
 
@@ -160,6 +161,7 @@ WRONG_STEPS = {
     '两个 beta 用反了：betas[0] 是梯度的，betas[1] 是梯度平方的。': {'betas': (0.999, 0.9)},
     '第二个平均里没有平方：它是梯度平方的平均。': {'squares': False},
     '方向反了：应逆着梯度走。': {'sign': 1},
+    '先走了步子再缩，把步子也缩了：缩的是走之前的参数，p * (1 - lr * weight_decay) - lr * 步子。': {'late': True},
     'eps 加在了根号里：先开方，再加 eps。': {'outside': False},
 }
 

@@ -1,5 +1,6 @@
 """What is true from each rung on: judged with a learner's own file in the place of ours."""
 
+import contextlib
 import math
 import random
 import re
@@ -136,6 +137,21 @@ def test_a_graph_may_be_deeper_than_the_stack(rung):
     assert float(x.grad) == 1.0, '3000 个加 1 连成一串，x 的梯度应是 1。'
 
 
+@pytest.mark.idea('很大的数，0 次方，也求得了导')
+@NODES
+def test_large_numbers_and_the_power_of_0(rung):
+    for said, f, value, right in (
+            ('tanh() 从 exp 算出来，大的数会溢出：用现成的 tanh', lambda x: x.tanh(), 1000.0, (1.0, 0.0)), ('tanh() 从 exp 算出来，大的数会溢出：用现成的 tanh', lambda x: x.tanh(), -1000.0, (-1.0, 0.0)),
+            ('x ** 0 总是 1，它的导数是 0；n * x ** (n - 1) 在 x = 0 时除以了 0', lambda x: x ** 0, 0.0, (1.0, 0.0)),
+            ('x ** 1 的导数总是 1', lambda x: x ** 1, 0.0, (0.0, 1.0))):
+        x = node(rung)(value)
+        with hint(f'x = {value:g} 时算不出来，或者求不了导：{said}。'), np.errstate(all='ignore'):
+            out = f(x)
+            out.backward()
+        found = float(out.data), float(x.grad)
+        assert found == pytest.approx(right), f'x = {value:g} 时，值和导数应是 {right}，却是 {found}：{said}。'
+
+
 @pytest.mark.idea('学会异或')
 @NUMBERS
 def test_it_learns_exclusive_or(rung, capsys):
@@ -247,6 +263,19 @@ def test_no_grad_records_nothing(rung):
     x.grad = None
     (x * x).sum().backward()
     assert x.grad is not None and np.allclose(x.grad, [2, 4]), '出了 no_grad()，应照常记图。'
+    with module.no_grad():
+        with module.no_grad():
+            pass
+        inside = x * x
+    x.grad = None
+    (x * inside).sum().backward()
+    assert np.allclose(x.grad, [1, 4]), 'no_grad() 里又有一个 no_grad()，出了里面的那个，还在外面的那个里，仍不记图：出来时恢复成进去之前的样子，不是一律记图。'
+    with contextlib.suppress(ZeroDivisionError), module.no_grad():
+        raise ZeroDivisionError
+    x.grad = None
+    with hint('no_grad() 里出了错，之后的运算就不记图了：恢复的那一行要放在 finally 里。'):
+        (x * x).sum().backward()
+    assert x.grad is not None and np.allclose(x.grad, [2, 4]), 'no_grad() 里出了错，之后的运算就不记图了：恢复的那一行要放在 finally 里。'
 
 
 @pytest.mark.idea('模型就是 v1 的二元模型')
@@ -327,6 +356,8 @@ def test_parts_are_those_of_pytorch(rung, name):
             '方差除以的是 n - 1：LayerNorm 除以 n，就是平方的平均。': lambda: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-5) ** 0.5 * theirs.weight + theirs.bias,
             '没有减去均值。': lambda: x / ((x - x.mean(-1, keepdim=True)).square().mean(-1, keepdim=True) + 1e-5) ** 0.5 * theirs.weight + theirs.bias,
             'weight 和 bias 没有用上。': lambda: F.layer_norm(x, (4,)),
+            'eps 加在了开方之后：应加在方差上，再开方。': lambda: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) ** 0.5 + 1e-5) * theirs.weight + theirs.bias,
+            '没有 eps：方差上应加 1e-5，再开方。': lambda: (x - x.mean(-1, keepdim=True)) / x.var(-1, keepdim=True, correction=0) ** 0.5 * theirs.weight + theirs.bias,
             '没有开方：应除以标准差，不是方差。': lambda: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + 1e-5) * theirs.weight + theirs.bias,
         },
         'ReLU': {'小于 0 的应变成 0。': lambda: x.abs()},
@@ -345,6 +376,46 @@ def test_parts_are_those_of_pytorch(rung, name):
     assert np.shape(out.data) == expected.shape and np.allclose(out.data, expected, atol=1e-6), f'{name} 的输出和 nn.{name} 的不同。{said}'
 
 
+@pytest.mark.idea('初始值和 torch.nn 的一样')
+@MODULES
+def test_parts_begin_as_those_of_pytorch(rung):
+    module = module_of(rung)
+    with hint('Linear、Embedding 或 LayerNorm 建不起来。'):
+        linear, embedding, norm = module.Linear(400, 300), module.Embedding(300, 200), module.LayerNorm(5)
+    bound = 400 ** -0.5
+    for name, p in (('weight', linear.weight), ('bias', linear.bias)):
+        largest, spread = abs(p.data).max(), p.data.std()
+        assert largest <= bound and abs(spread - bound / 3 ** 0.5) < 0.1 * bound, (
+            f'Linear(400, 300) 的 {name} 应在 ±1/√400 = ±{bound:g} 之间均匀地抽，标准差约 {bound / 3 ** 0.5:.3f}，却最大 {largest:.3g}，标准差 {spread:.3g}：bound 是 in_features ** -0.5。')
+    values = embedding.weight.data
+    assert abs(values.std() - 1) < 0.05 and abs(values.mean()) < 0.05 and 2.5 < abs(values).max() < 7, (
+        f'Embedding 的初始值应从标准正态分布里抽，均值 0、标准差 1，却是均值 {values.mean():.3g}、标准差 {values.std():.3g}。')
+    assert (norm.weight.data == 1).all() and (norm.bias.data == 0).all(), 'LayerNorm 的 weight 应从 1 开始，bias 从 0 开始。'
+
+
+@pytest.mark.idea('state_dict 抄一份，装入时名字和形状都要对上')
+@MODULES
+def test_what_is_kept_is_a_copy_and_what_does_not_fit_is_refused(rung):
+    module = module_of(rung)
+    model = parts(module, list)
+    state = model.state_dict()
+    kept = {name: np.array(value) for name, value in state.items()}
+    for value in state.values():
+        with contextlib.suppress(ValueError):  # arrays that can't be written to are no copy either, but do no harm
+            value += 1
+    assert all(np.array_equal(value, kept[name]) for name, value in model.state_dict().items()), (
+        'state_dict() 给出的数组一改，模型也跟着变了：每个都要抄一份，p.data.copy()。')
+    first = next(iter(kept))
+    for what, wrong in (('少了一个名字', {name: value for name, value in kept.items() if name != first}), ('多了一个名字', kept | {'other': np.zeros(2)}),
+                        ('一个的形状不对', kept | {first: np.zeros((2, 3))}), ('一个的形状不对，但能广播', kept | {first: np.zeros(kept[first].shape[-1])})):
+        try:
+            model.load_state_dict(wrong)
+        except (KeyError, RuntimeError, ValueError):
+            continue
+        raise AssertionError(f'load_state_dict 收下了对不上的 state：{what}。名字和形状都要先对一遍，对不上就报错，什么也不装。')
+    assert all(np.array_equal(value, kept[name]) for name, value in model.state_dict().items()), '对不上的 state 没有装，参数却变了：先全部对一遍，再装。'
+
+
 @pytest.mark.idea('dropout 训练时丢，评估时不丢')
 @MODULES
 def test_dropout_drops_and_enlarges(rung):
@@ -355,6 +426,8 @@ def test_dropout_drops_and_enlarges(rung):
         still = np.array(dropout.eval()(x).data)
     assert (still == 1).all(), '评估时（eval()）dropout 还在改动输入：那时应原样返回。'
     dropped = (out == 0).mean()
+    assert not ((out == 0).all(axis=0) | (out != 0).all(axis=0)).any() and not ((out == 0).all(axis=1) | (out != 0).all(axis=1)).any(), (
+        '整行或者整列一起丢、一起留：每个数各抽各的，随机数的形状要和 x 一样。')
     assert abs(dropped - 0.25) < 0.02, f'Dropout(0.25) 丢掉的应是四分之一，却丢了 {dropped:.2f}。' + ('p 是丢掉的比例，不是留下的。' if abs(dropped - 0.75) < 0.02 else '')
     assert np.allclose(out[out != 0], 1 / 0.75), '留下的数应放大到 1 / (1 - p) 倍，平均才不变。'
 
@@ -409,6 +482,12 @@ def test_zero_grad_takes_the_gradients_away(rung):
     (p * 2).sum().backward()
     optimizer.zero_grad()
     assert p.grad is None or not np.any(p.grad), 'zero_grad() 之后参数的梯度还在：下一步的会加在它上面。'
-    optimizer.step()
+    other = [module.Parameter(np.ones(3)) for _ in range(3)]
+    several = module.AdamW(other, lr=0.1)
+    sum((each * 2).sum() for each in other).backward()
+    several.zero_grad()
+    assert all(each.grad is None or not np.any(each.grad) for each in other), '三个参数，zero_grad() 之后有的梯度还在：每个参数都要清。'
+    with hint('有的参数没有梯度（这一步没有用到它），step() 就出错：这样的参数跳过。'):
+        optimizer.step()
     (p * 2).sum().backward()
     assert np.allclose(p.grad, 2), f'清零之后再求导，梯度应是 2，却是 {p.grad}。'
