@@ -130,6 +130,8 @@ def test_the_gradients_that_are_printed_from_near_to_far(rung, drawn):
     assert [int(distance) for distance, _ in said] == [1, 2, 4, 8, 16, 32]
     for distance, length in said:
         assert line.get_ydata()[int(distance) - 1] == pytest.approx(float(length), abs=6e-7)
+    near, _, *_, far = line.get_ydata()
+    assert near > far > 0
     assert axes.get_xlabel() == 'characters back' and axes.get_ylabel() == 'gradient norm'
 
 
