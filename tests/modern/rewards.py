@@ -41,10 +41,13 @@ def reward_mistakes(form_of):
 
 
 class Row:
-    """A poem that a step learned from: its text, and how much the log-probability of each of its characters but the first counts."""
+    """A poem that a step learned from: its text, and how much the log-probability of each of its characters but the first counts.
 
-    def __init__(self, model, text, weights):
-        self.model, self.text, self.weights = model, text, weights
+    `ids` are what the model read, `now` the log-probability that it gave to each that follows.
+    """
+
+    def __init__(self, model, text, weights, ids, now):
+        self.model, self.text, self.weights, self.ids, self.now = model, text, weights, ids, now
         self.author = text.partition('\n')[0].rpartition(' ')[2]
 
     def counted_from(self, start):
@@ -82,10 +85,11 @@ class Record:
         self.passes.clear()
 
     def rows_of(self, model, idx, scores, grad):
-        answers = grad.abs().argmax(-1, keepdim=True)
-        weights = (-grad.gather(2, answers) / (1 - scores.softmax(-1).gather(2, answers)))[..., 0]
-        for row, ids, answer in zip(weights, idx.tolist(), answers[..., 0].tolist(), strict=True):
-            known = [a if w else following for w, a, following in zip(row.tolist(), answer, [*ids[1:], ids[-1]], strict=True)]
-            text = self.tokenizer.decode([ids[0], *known])  # padding reads as a line end
+        answers = torch.cat([idx[:, 1:], grad[:, -1].abs().argmax(-1, keepdim=True)], dim=1)  # only the last is not in what was read
+        log_probs = scores.log_softmax(-1).gather(2, answers[..., None])[..., 0]
+        weights = -grad.gather(2, answers[..., None])[..., 0] / -torch.expm1(log_probs)
+        weights = weights.masked_fill(~grad.any(-1), 0)
+        for row, ids, answer, now in zip(weights, idx, answers, log_probs, strict=True):
+            text = self.tokenizer.decode([ids[0].item(), *answer.tolist()])  # padding reads as a line end
             ends = text.find('\n\n') + 2 if '\n\n' in text else len(text)
-            yield Row(model, text[:min(ends, max(row.nonzero(), default=ends) + 2)], row)
+            yield Row(model, text[:min(ends, max(row.nonzero(), default=ends) + 2)], row, ids, now)

@@ -672,6 +672,7 @@ def learned(rung, monkeypatch, folder, *options, change=lambda module: None, wri
         kept['estimated'], estimate_form = [], module.estimate_form
 
         def estimating(model, start, *rest):
+            kept['trained'] = model
             kept['estimated'].append((model is start, torch.equal(start.lm_head.weight, tiny_checkpoint()['model']['lm_head.weight'])))
             return estimate_form(model, start, *rest)
 
@@ -723,11 +724,10 @@ def test_each_step_learns_from_all_winners_and_from_real_poems(rung, monkeypatch
 @pytest.mark.idea('由正在学的模型来写，和出发的模型比')
 @LEARNS
 def test_the_model_that_learns_is_the_one_that_writes_and_is_held_against_the_first(rung, monkeypatch, tmp_path):
-    steps, kept = learned(rung, monkeypatch, tmp_path)
+    _, kept = learned(rung, monkeypatch, tmp_path)
     writers = [model for each, model in kept['writers'] if each == 9]
     assert len(writers) == 4, f'4 轮，应写 4 次，每次每个词牌 num_samples 首，却写了 {len(writers)} 次。'
-    trained = steps[0][0].model
-    assert all(model is trained for model in writers), '写词的不是正在训练的模型：每一轮都由学到这里的模型来写，不然学了也写得一样。'
+    assert all(model is kept['trained'] for model in writers), '写词的不是正在训练的模型：每一轮都由学到这里的模型来写，不然学了也写得一样。'
     assert not any(same for same, _ in kept['estimated']), '出发的模型和正在训练的是同一个，离出发就总是 0：训练之前用 copy.deepcopy 抄一份，不是再起一个名字。'
     assert all(still for _, still in kept['estimated']), '出发的模型变了：它要一直是训练之前的样子，不训练，也不换成新的。'
 
@@ -742,7 +742,115 @@ def test_v25_learns_from_nothing_but_winners_and_real_poems(monkeypatch, tmp_pat
     played(installed(by_path(EXPERT), tmp_path), monkeypatch, change=none)
 
 
-# v26: advantages
+# v26: what a step makes of a group, however the reward is divided among its characters
+
+LEVEL = ['--kl_weight', 0.0, '--real_weight', 0.0]
+GROUPS = pytest.mark.parametrize('rung', TRAINED[1:])
+
+
+def better_and_worse(prompt, each):
+    """A third of them keep the form, the others are wrong in their first clause."""
+    return [poem if i % 3 == 0 else written_for(prompt, 2)[1] for i, poem in enumerate(written_for(prompt, each))]
+
+
+def all_right(prompt, each):
+    return written_for(prompt, 1) * each
+
+
+def of_the_clause(row):
+    """The weights of the characters of the first clause, its mark aside."""
+    start, end = row.text.index('\n') + 1, row.text.index('。')
+    return row.weights[start - 1:end - 1]
+
+
+@pytest.mark.idea('比同组好的，写它的概率升；不如的，降；都一样，就不动')
+@GROUPS
+def test_those_that_are_better_than_their_group_are_learned_and_those_that_are_worse_unlearned(rung, monkeypatch, tmp_path):
+    """The first step, where the model is the one that it came from: three of nine are right, so each of them counts twice what a wrong one does."""
+    with hint('main() 没有走到最后：--kl_weight 和 --real_weight 可以是 0。'):
+        [first, *_], _ = learned(rung, monkeypatch, tmp_path, *LEVEL, write=better_and_worse)
+    own = [row for row in first if row.author == '乙' and row.weights.any()]
+    right, wrong = ([row for row in own if (len(row.text.split('\n')[1]) == '甲乙丙丁戊'.index(row.text[0]) + 2) is kept] for kept in (True, False))
+    assert right, '没有学写对的：每一轮写的词，好的坏的都要算损失。'
+    assert all(not row.weights[:len('甲调 ') - 1].any() for row in own), '词牌和空格也有梯度：那是给它的，不是它写的，y 用 own_batch 给的。'
+    assert all(not row.weights[len(row.text):].any() for row in own), '填充也有梯度：写到空行就完了，后面的不算。'
+    ups, downs = (torch.cat([of_the_clause(row) for row in rows]) if rows else torch.zeros(1) for rows in (right, wrong))
+    assert not (ups.mean() < 0 < downs.mean() or ups.mean() < 0 == downs.mean()), '方向反了：写对的，概率在降低。损失是优势乘 log_probs，再取负：最小化它，优势大于 0 的字概率才升。'
+    assert not downs.mean() >= 0, ('写错的，概率没有降低：奖励要先减去同组的平均，优势才有正有负；只学赢家是 v25。'
+                                   if ups.mean() > 0 else '这一组里有对有错，却没有什么梯度：优势是奖励减去同组的平均。')
+    assert ups.mean() > 0, '写对的，概率没有升高：奖励减去同组的平均，写对的就大于 0。'
+    assert len(right) == 2 * 3 and len(wrong) == 2 * 6, f'两个词牌，各写对 3 首、写错 6 首，学到的却是 {len(right)} 首和 {len(wrong)} 首：每一首都要学，各学一次；一步里只在开头 zero_grad 一次。'
+    assert abs(ups.mean() / downs.mean() + 2) < 0.05, (
+        f'九首里对了三首，优势应是 1 - 3/9 和 0 - 3/9，写对的是写错的 -2 倍，却是 {ups.mean() / downs.mean():.2f} 倍：减去的应是同组（同一个词牌的 num_samples 首）的平均，'
+        '除以的是这一轮所有的字数，每个字一样看待。')
+    assert ups.max() < 1.05 * ups.min() and downs.min() > 1.05 * downs.max(), '同样对、同样错的第一句，有的字分量大，有的小：各批一样看待，除以这一轮总的字数，不是一批一批、一首一首地平均。'
+
+
+@pytest.mark.idea('同组都一样，就没有梯度')
+@GROUPS
+def test_where_all_are_alike_nothing_is_learned(rung, monkeypatch, tmp_path):
+    steps, _ = learned(rung, monkeypatch, tmp_path, *LEVEL, write=all_right)
+    push = max((row.weights.abs().max().item() for step in steps for row in step if row.author == '乙'), default=0)
+    assert push < 1e-6, '同组九首全都写对，没有谁更好，却有梯度：优势是奖励减去同组的平均，都一样就是 0；同组是同一个词牌的，几个词牌不要混在一起平均。'
+
+
+def first_mixed_then_alike():
+    """The first group moves the model, those after it don't: what then moves it is the distance alone."""
+    rounds = []
+
+    def write(prompt, each):
+        rounds.append(each)
+        return (better_and_worse if rounds.count(9) <= 2 else all_right)(prompt, each)
+
+    return write
+
+
+@pytest.mark.idea('离出发的模型远了，就往回拉')
+@GROUPS
+def test_the_distance_pulls_back_to_the_model_that_it_came_from(rung, monkeypatch, tmp_path):
+    """Character by character: the gradient of the distance as divergence() has it, to the model of the first step."""
+    steps, _ = learned(rung, monkeypatch, tmp_path, '--kl_weight', 0.9, '--real_weight', 0.0, write=first_mixed_then_alike())
+    assert all(len({id(row.model) for row in step}) <= 1 for step in steps), '出发的模型也在求导：它的 log_probs 放在 with torch.no_grad(): 里算，它不学。'
+    _, full, _ = models_of(module_of(rung))
+    weights, far = [], []
+    for step in steps[1:]:
+        counted = [row for row in step if row.author == '乙']
+        given, n_chars = len('甲调 ') - 1, sum(len(row.text) - len('甲调 ') for row in counted)
+        for row in counted:
+            start = full(row.ids[None])[0].log_softmax(-1)[0].detach()
+            ids, length = row.ids, len(row.text) - 1
+            answers = torch.cat([ids[1:], ids[:1] * 0])  # the last is a line end, the first of the vocabulary
+            ratio = start.gather(1, answers[:, None])[:, 0] - row.now
+            weights.append(row.weights[given:length] * n_chars / 0.9)
+            far.append(ratio[given:length])
+    weights, far = (torch.cat(each) if each else torch.zeros(1) for each in (weights, far))
+    assert weights.abs().max() > 1e-6, '离出发的模型已经远了，却没有梯度把它拉回去：损失里要加上 kl_weight * divergence(now, before)，before 是出发的模型的 log_probs，出发的模型是训练之前抄下的一份。'
+    right = far.exp() - 1
+    said = next((said for said, wrong in {
+        '正负号反了，越走越远：损失里是加上 kl_weight * divergence(……)。': -right,
+        'now 和 before 反了：divergence(now, before)。': 1 - (-far).exp(),
+        '是两个对数的差，它的梯度和走了多远无关：用 divergence(now, before)。': -torch.ones_like(far),
+    }.items() if torch.allclose(weights, wrong, rtol=0.05, atol=2e-3)), (
+        f'大小是应有的 {(weights.norm() / right.norm()).item():.2f} 倍，方向的余弦是 {torch.cosine_similarity(weights, right, dim=0).item():.2f}：'
+        '要和训练之前的模型比，不是和上一步的比；加起来，除以这一轮总的字数，再乘 kl_weight。'))
+    assert torch.allclose(weights, right, rtol=0.05, atol=2e-3), f'把它拉回出发的模型的梯度不对。{said}'
+
+
+@pytest.mark.idea('真词也学，占 real_weight')
+@GROUPS
+def test_real_poems_are_learned_by_their_weight(rung, monkeypatch, tmp_path):
+    steps, _ = learned(rung, monkeypatch, tmp_path, '--kl_weight', 0.0, '--real_weight', 0.3, write=all_right)
+    for step in steps:
+        real = [row for row in step if row.author != '乙' and row.weights.any()]
+        assert real, '这一步没有学真词：每一步也要取一批 train_poems，它们每字的平均损失乘 real_weight，加进来。'
+        assert {row.author for row in real} == {'某'}, '学了验证集的真词：只从 train_poems 里取，不然验证损失就不说明问题了。'
+        weights = torch.cat([row.weights[row.weights != 0] for row in real])
+        assert (weights > 0).all(), '真词的损失正负号反了，写它们的概率会降低：损失是 log_probs 的相反数。'
+        assert all(row.counted_from(1) for row in real) and weights.max() < 1.01 * weights.min(), '真词里，每个字的分量要一样，填充不算。'
+        assert abs(weights.sum() - 0.3) < 0.01, f'real_weight 是 0.3，真词各字的分量加起来应是 0.3，却是 {weights.sum():.3g}：每字的平均损失，再乘 real_weight。'
+
+
+# v26: our advantages
 
 GROUP = 'modern/babygpt_v26_grpo.py'
 FORMS = {'题': [(2, 3, 2), (3, 2)]}
