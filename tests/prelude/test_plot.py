@@ -221,6 +221,16 @@ def without_times(printed):
     return re.sub(r'  (每秒|用时) .*', '', printed)
 
 
+@EACH
+def test_matplotlib_is_named_where_it_is_missing(rung, prepared, tmp_path, capsys, monkeypatch):
+    module = prepared(rung, '--plot', tmp_path / 'a.png')
+    monkeypatch.setattr(module, 'find_spec', lambda name: None if name == 'matplotlib' else True)
+    with pytest.raises(SystemExit):
+        module.main()
+    said = capsys.readouterr()
+    assert 'matplotlib' in said.err and 'pip install -r prelude/requirements.txt' in said.err and not said.out
+
+
 # --mnist
 
 @pytest.mark.parametrize('rung', [V3, V4])
