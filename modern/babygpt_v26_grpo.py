@@ -47,12 +47,12 @@ device = torch.accelerator.current_accelerator() if torch.accelerator.is_availab
 n_tunes = 8  # 每一轮写几个词牌
 num_samples = 16  # 每个词牌写几首
 batch_size = 16  # 训练时几首一批，也是每一轮看几首真词
-learning_rate = 2e-4  # 优化器每一步走多大
-kl_weight = 0.02  # 离出发的模型的距离，在损失里占多少
-real_weight = 0.1  # 真词的损失，占多少
-max_iters = 150  # 一共多少轮，每一轮走一步
+learning_rate = 3e-4  # 优化器每一步走多大
+kl_weight = 0.05  # 离出发的模型的距离，在损失里占多少
+real_weight = 0.01  # 真词的损失，占多少
+max_iters = 130  # 一共多少轮，每一轮走一步
 warmup_iters = 5  # 学习率用多少轮升到最高
-eval_interval = 15  # 每隔多少轮评估一次
+eval_interval = 13  # 每隔多少轮评估一次
 eval_iters = 20  # 每次评估取多少批真词求平均
 eval_samples = 5  # 每次评估，每个词牌写几首
 max_new_tokens = 120  # 每首最多写多少个字
@@ -649,17 +649,16 @@ def main():
             x, y = own_batch(texts, tokenizer, model.block_size)  # (B, T)
             value = nn.utils.rnn.pad_sequence(values, batch_first=True)[:, 1:y.size(1) + 1].to(device)  # (B, T)
             own_batches.append((x, y, value))
-        n_chars = sum((y != padding).sum() for _, y, _ in own_batches)
         optimizer.zero_grad()
         for x, y, value in own_batches:  # 一批一批地算，梯度加在一起：内存里只放一批
             now = log_probs(model, x, y)  # (B, T)
             with torch.no_grad():
                 before = log_probs(start, x, y)  # (B, T)
-            loss = (kl_weight * divergence(now, before) - value * now).sum() / n_chars
+            loss = (kl_weight * divergence(now, before) - value * now).sum() / len(written)
             loss.backward()
         batches = batches or make_batches(train_poems, batch_size)  # 一轮看完，再开始一轮
         x, y = get_batch(train_poems, batches.pop())  # (B, T)
-        loss = -real_weight * log_probs(model, x, y).sum() / (y != padding).sum()
+        loss = -real_weight * log_probs(model, x, y).sum() / len(x)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # 所有梯度合成一个向量，长过 1 就缩到 1
         for group in optimizer.param_groups:
