@@ -47,12 +47,12 @@ device = torch.accelerator.current_accelerator() if torch.accelerator.is_availab
 n_tunes = 8  # 每一轮写几个词牌
 num_samples = 16  # 每个词牌写几首
 batch_size = 16  # 训练时几首一批，也是每一轮看几首真词
-learning_rate = 2e-4  # 优化器每一步走多大
-kl_weight = 0.02  # 离出发的模型的距离，在损失里占多少
-real_weight = 0.1  # 真词的损失，占多少
-max_iters = 150  # 一共多少轮，每一轮走一步
+learning_rate = 3e-4  # 优化器每一步走多大
+kl_weight = 0.05  # 离出发的模型的距离，在损失里占多少
+real_weight = 0.01  # 真词的损失，占多少
+max_iters = 130  # 一共多少轮，每一轮走一步
 warmup_iters = 5  # 学习率用多少轮升到最高
-eval_interval = 15  # 每隔多少轮评估一次
+eval_interval = 13  # 每隔多少轮评估一次
 eval_iters = 20  # 每次评估取多少批真词求平均
 eval_samples = 5  # 每次评估，每个词牌写几首
 max_new_tokens = 120  # 每首最多写多少个字
@@ -347,33 +347,37 @@ def split_tunes(poems):
     return [tune for i, tune in enumerate(common) if i % 4 != 2], common[2::4]
 
 
-def judge_clauses(poem, forms):
-    """一句一句地评：每句到第几个字为止，奖励是多少。字数对是 1，错是 0，错了的后面不评；最后的空行是一句，该结束才对。"""
-    title, _, body = poem.partition('\n')
-    ends = [len(title) + 1 + found.end() for found in re.finditer('[。，、！？；：\n]*[^。，、！？；：\n]+[。，、！？；：\n]', body)]
-    clauses, known = form_of(poem), forms[tune_of(poem)]
-    rewards = [float(any(form[:n] == clauses[:n] for form in known)) for n in range(1, len(ends) + 1)]
-    if poem.endswith('\n\n'):
-        ends, rewards = [*ends, len(poem)], [*rewards, float(clauses in known)]
-    n_judged = rewards.index(0) + 1 if 0 in rewards else len(rewards)
-    return ends[:n_judged], rewards[:n_judged]
+def judge(poem, forms):
+    """逐字地评：标题以下，写到这个字为止还合得上某种句式，是 1；头一个合不上的，是 0，后面的不再评；结尾的空行，整首合句式才是 1。"""
+    known, rewards = forms[tune_of(poem)], []
+    for end in range(len(poem.partition('\n')[0]) + 2, len(poem) + 1):
+        text = poem[:end]
+        clauses = form_of(text)
+        n = len(clauses)
+        if text.endswith('\n\n'):
+            fits = clauses in known
+        elif text[-1] in '。，、！？；：\n':
+            fits = any(form[:n] == clauses for form in known)
+        else:  # 最后一句还没写完，可以更长
+            fits = any(form[:n - 1] == clauses[:-1] and form[n - 1:n] >= clauses[-1:] for form in known)
+        rewards.append(float(fits))
+        if not fits:
+            break
+    return rewards
 
 
 def advantages(rewards):
-    """同组各首、各句的奖励 (B, K)，减去这一句的平均；没有评到的一格是 nan，不算在平均里，优势是 0。"""
+    """同组各首、各字的奖励 (B, K)，减去写到这里的各首的平均；没有评到的一格是 nan，不算在平均里，优势是 0。"""
     return (rewards - rewards.nanmean(dim=0)).nan_to_num()  # (B, K)
 
 
 def group_advantages(poems, forms):
-    """同一个词牌的一组词，每个字的优势，每首 (字数,)：一句的优势给它的每一个字，标题和没有评到的字是 0。"""
-    judged = [judge_clauses(poem, forms) for poem in poems]
-    rewards = [torch.tensor(rewards) for _, rewards in judged]
-    values = advantages(nn.utils.rnn.pad_sequence(rewards, batch_first=True, padding_value=float('nan')))  # (B, K)
-    found = [torch.zeros(len(poem)) for poem in poems]
-    for poem, (ends, _), row, chars in zip(poems, judged, values, found):
-        for start, end, value in zip([poem.find('\n') + 1, *ends], ends, row):
-            chars[start:end] = value
-    return found
+    """同一个词牌的一组词，各首到评过的最后一个字为止，和每个字的优势，每首 (字数,)：标题的每个字是 0。"""
+    judged = [torch.tensor(judge(poem, forms)) for poem in poems]
+    values = advantages(nn.utils.rnn.pad_sequence(judged, batch_first=True, padding_value=float('nan')))  # (B, K)
+    titles = [len(poem.partition('\n')[0]) + 1 for poem in poems]
+    return [(poem[:title + len(rewards)], F.pad(row[:len(rewards)], (title, 0)))
+            for poem, title, rewards, row in zip(poems, titles, judged, values)]
 
 
 def write(model, tokenizer, prompts, num_samples, max_new_tokens):
@@ -589,6 +593,7 @@ def main():
     signal.signal(signal.SIGINT, interrupt)
     started = time.perf_counter()
     batches = []
+    shares = dict.fromkeys(trained, 0.5)  # 各词牌近来合句式的比例：越低，写得越多
     kept_args = {**vars(args), 'model': str(path.resolve())}  # 接着学时的默认值
     first, evaluated = 0, None  # 从第几轮走起；哪一轮已经评估过
     if checkpoint:
@@ -596,6 +601,7 @@ def main():
         optimizer.load_state_dict(checkpoint['optimizer'])
         first = evaluated = checkpoint['step']
         batches, started = checkpoint['batches'], started - checkpoint['seconds']
+        shares = checkpoint['shares']
         for name, source in random_sources().items():
             if name in checkpoint['random']:  # 换了一种设备，就没有它的
                 source.set_rng_state(checkpoint['random'][name])
@@ -622,33 +628,37 @@ def main():
                          'distance': distance, 'poems': wandb.Table(columns=['step', 'poem'], data=[[step, written[0]]])}, step=step)
             if step:
                 save(own_path, pack(model, tokenizer, hyper_params))
-            state = {'step': step, 'optimizer': optimizer.state_dict(), 'batches': batches, 'run_id': tracked.id, 'seconds': seconds,
+            state = {'step': step, 'optimizer': optimizer.state_dict(), 'batches': batches, 'shares': shares, 'run_id': tracked.id, 'seconds': seconds,
                      'random': {name: source.get_rng_state() for name, source in random_sources().items()},
                      'origin': origin, 'args': kept_args}
             save(checkpoint_path, pack(model, tokenizer, hyper_params, **state))
         if last:
             break
-        tunes = [trained[i] for i in torch.randperm(len(trained))[:n_tunes]]
+        chances = torch.tensor([1.1 - shares[tune] for tune in trained])
+        tunes = [trained[i] for i in chances.multinomial(min(n_tunes, len(trained)))]
         written = write(model, tokenizer, [f'{tune} ' for tune in tunes], num_samples, max_new_tokens)
-        values = [each for i in range(0, len(written), num_samples) for each in group_advantages(written[i:i + num_samples], forms)]
-        order = sorted(range(len(written)), key=lambda i: len(written[i]))  # 由短到长，同批的填充就少
+        judged = []
+        for tune, i in zip(tunes, range(0, len(written), num_samples)):
+            group = written[i:i + num_samples]
+            shares[tune] = (shares[tune] + mean(reward(poem, forms) == 1 for poem in group)) / 2
+            judged += group_advantages(group, forms)
+        judged.sort(key=lambda pair: len(pair[0]))  # 由短到长，同批的填充就少
         own_batches = []
-        for i in range(0, len(order), batch_size):
-            rows = order[i:i + batch_size]
-            x, y = own_batch([written[row] for row in rows], tokenizer, model.block_size)  # (B, T)
-            value = nn.utils.rnn.pad_sequence([values[row] for row in rows], batch_first=True)[:, 1:y.size(1) + 1].to(device)  # (B, T)
+        for i in range(0, len(judged), batch_size):
+            texts, values = zip(*judged[i:i + batch_size])
+            x, y = own_batch(texts, tokenizer, model.block_size)  # (B, T)
+            value = nn.utils.rnn.pad_sequence(values, batch_first=True)[:, 1:y.size(1) + 1].to(device)  # (B, T)
             own_batches.append((x, y, value))
-        n_chars = sum((y != padding).sum() for _, y, _ in own_batches)
         optimizer.zero_grad()
         for x, y, value in own_batches:  # 一批一批地算，梯度加在一起：内存里只放一批
             now = log_probs(model, x, y)  # (B, T)
             with torch.no_grad():
                 before = log_probs(start, x, y)  # (B, T)
-            loss = (kl_weight * divergence(now, before) - value * now).sum() / n_chars
+            loss = (kl_weight * divergence(now, before) - value * now).sum() / len(written)
             loss.backward()
         batches = batches or make_batches(train_poems, batch_size)  # 一轮看完，再开始一轮
         x, y = get_batch(train_poems, batches.pop())  # (B, T)
-        loss = -real_weight * log_probs(model, x, y).sum() / (y != padding).sum()
+        loss = -real_weight * log_probs(model, x, y).sum() / len(x)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # 所有梯度合成一个向量，长过 1 就缩到 1
         for group in optimizer.param_groups:

@@ -5,9 +5,13 @@ Each function returns {name of the model: what was found, and the code it was fo
 
 import io
 import re
+import shutil
+import tempfile
 import time
 from collections import Counter
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 
@@ -15,7 +19,7 @@ from kit import form
 from kit.experiments import made_of
 from kit.files import CORPUS, ROOT, file_hash, read
 from kit.ladders import LADDERS
-from kit.scripts import load, module_of
+from kit.scripts import install, load, module_of, run
 
 OLD, NEW = 'pretrained/model.pth', 'pretrained/model_v20.pth'
 RUNGS = {OLD: LADDERS['root']['v12'], NEW: LADDERS['modern']['v20']}
@@ -124,32 +128,111 @@ def distinct(pieces):
     return {'all': len(pieces), 'different': len(set(pieces))}
 
 
-def rewarded(each=20):
-    """What learning from the form of one's own poems changed: v20 before, and what v25 and v26 left in modern/, where it is there.
+LEARNED = re.compile(r'第 +(\d+) 轮  奖励 ([\d.]+)  合句式 +([\d.]+)%，没练的词牌 +([\d.]+)%  验证损失 ([\d.]+)  离出发 ([\d.]+) .*\n'
+                     r'([\s\S]*?)\n\n')
+
+
+def learned(script):
+    """A run of v25 or v26 with its defaults, from the pretrained v20: (the bytes of the model that it leaves, what it told).
+
+    'curve' is [round, reward, form on the tunes that it practises and on the others, loss, distance] as printed, 'poems' what it wrote
+    for one and the same tune at the first evaluation, in the middle and at the last.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = install(script, folder)
+        shutil.copytree(ROOT / 'pretrained', Path(folder, 'pretrained'))
+        started = time.perf_counter()
+        result = run(path, timeout=7200, fresh=True)
+        if result.returncode:
+            raise SystemExit(result.stderr)
+        seconds, told = time.perf_counter() - started, LEARNED.findall(result.stdout)
+        curve = [[int(step), *map(float, rest)] for step, *rest, _ in told]
+        poems = [[int(told[i][0]), told[i][-1]] for i in (0, len(told) // 2, len(told) - 1)]
+        return next(path.parent.glob('model_v*.pth')).read_bytes(), {
+            'curve': curve, 'poems': poems, 'seconds': round(seconds), 'threads': torch.get_num_threads()}
+
+
+def places_of_rhyme(forms, bodies):
+    """{tune: (its commonest form, [(a, b), ...])}: clause b ends on the rhyme of clause a in more than six of ten of these poems [(tune, body)].
+
+    a is the nearest such clause before b. Rhyme is taken from modern readings, an approximation: see rhyme.
+    """
+    of_form, found = {}, {}
+    for tune, body in bodies:
+        of_form.setdefault((tune, form.form(body)), []).append([rhyme(clause[-1]) for clause in clauses_of(body)])
+    for tune in {tune for tune, _ in of_form}:
+        common = forms.counts[tune].most_common(1)[0][0]
+        ends = of_form.get((tune, common), [])
+        pairs = []
+        for b in range(len(common)):
+            near = [a for a in range(b) if len(ends) >= 10 and sum(row[a] == row[b] for row in ends) > 0.6 * len(ends)]
+            pairs += [(near[-1], b)] if near else []
+        found[tune] = common, pairs
+    return found
+
+
+def clauses_of(body):
+    return [clause for clause in re.split('[。，、！？；：\n]', body) if clause]
+
+
+@cache
+def rhyme(char):
+    """The final of a character's modern reading without its medial: 天 and 欢 both -an, 春 and 人 both -en. An approximation.
+
+    Readings have changed since the Song: what rhymed then need not now, the entering tone least of all.
+    """
+    from pypinyin import Style, lazy_pinyin
+    final = lazy_pinyin(char, style=Style.FINALS, strict=True)[0]
+    final = {'in': 'en', 'vn': 'en', 'uen': 'en', 'ing': 'eng', 'ueng': 'eng', 'iong': 'ong', 'iou': 'ou', 'uei': 'ei', 'ie': 'ê', 've': 'ê',
+             'uo': 'o', 'e': 'o'}.get(final, final)
+    return final[1:] if final[:1] in 'iuv' and final[1:] else final
+
+
+def rhyming(poems, places):
+    """How many pairs of places that rhyme in the tunes' commonest forms there are in the poems that have these forms, how many rhyme."""
+    pairs = [(clauses[a][-1], clauses[b][-1]) for tune, body in poems if body and tune in places and form.form(body) == places[tune][0]
+             for clauses in [clauses_of(body)] for a, b in places[tune][1]]
+    return {'pairs': len(pairs), 'rhyme': sum(rhyme(a) == rhyme(b) for a, b in pairs)}
+
+
+def rewarded(each=20, sizes=(1, 2, 4, 10, 20)):
+    """What learning from the form of one's own poems changed: v20 before, v25 and v26 with their defaults after.
 
     {'trained', 'held_out': how many of `each` poems for every tune keep the form, of the tunes that were written for and of those that
-    were not; of all these poems how many end, their mean length, how many different lines and neighbouring characters they
-    have, and how many are copies; 'loss': on the whole poems of the validation part}
+    were not; 'best': of the same poems, taken n at a time, how many times at least one does; of all these poems how many end, their
+    mean length, how many different lines and neighbouring characters they have, how many are copies, how many of the places that
+    rhyme in their tunes do; 'short': the same tunes and as many poems as in `written`; 'loss': on the whole poems of the validation part}
     """
-    script, v20 = 'modern/babygpt_v26_grpo.py', module_of(LADDERS['modern']['v20'])
-    grpo, forms, found = load(script), form.Forms(form.split(TRAINING)), {}
-    poems = grpo.read_poems()
-    groups = dict(zip(['trained', 'held_out'], grpo.split_tunes(poems[:int(grpo.train_ratio * len(poems))]), strict=True))
-    for path in [NEW, *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob('modern/model_v2[56].pth'))]:
-        model, tokenizer, hyper_params = grpo.load_model(ROOT / path)
+    first, scripts = 'modern/babygpt_v25_expert_iteration.py', ['modern/babygpt_v25_expert_iteration.py', 'modern/babygpt_v26_grpo.py']
+    v20, base, forms, found = module_of(LADDERS['modern']['v20']), load(first), form.Forms(form.split(TRAINING)), {}
+    poems = base.read_poems()
+    groups = dict(zip(['trained', 'held_out'], base.split_tunes(poems[:int(base.train_ratio * len(poems))]), strict=True))
+    places = places_of_rhyme(forms, [poem for poem in form.split(TRAINING) if poem[0] in {*groups['trained'], *groups['held_out']}])
+    real = [poem for poem in form.split(VALIDATION) if poem[0] in places]
+    found['real'] = made_of(first) | {'rhymes': rhyming(real, places)}
+    for script in [None, *scripts]:
+        content, told = learned(script) if script else ((ROOT / NEW).read_bytes(), {})
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, 'model.pth')
+            path.write_bytes(content)
+            model, tokenizer, hyper_params = base.load_model(path)
         full = v20.BabyGPT(tokenizer.vocab_size, **hyper_params)
         full.load_state_dict(model.state_dict())
         torch.manual_seed(1337)
-        texts = {name: grpo.write(model, tokenizer, [f'{tune} ' for tune in tunes], each, form.LONGEST) for name, tunes in groups.items()}
+        texts = {name: base.write(model, tokenizer, [f'{tune} ' for tune in tunes], each, form.LONGEST) for name, tunes in groups.items()}
+        short = base.write(model, tokenizer, [f'{tune} ' for tune in forms.common()[:form.TUNES]], form.EACH, form.LONGEST)
         written = {name: [form.finished(text) for text in those] for name, those in texts.items()}
+        kept = torch.tensor([[forms.keeps(*poem) for poem in those[i:i + each]] for those in written.values() for i in range(0, len(those), each)])
         bodies = [body for those in written.values() for _, body in those if body]
         lines = [line for body in bodies for line in body.split('\n')]
         clauses = [clause for line in lines for clause in re.split('[。，、！？；：]', line)]
-        found[path] = made_of(script) | {'model': file_hash(path), 'loss': form.loss(full, tokenizer, VALIDATION)} | {
+        found[Path(script or 'babygpt_v20').stem] = made_of(script or first) | {'loss': form.loss(full, tokenizer, VALIDATION)} | told | {
             name: forms.share(those) for name, those in written.items()} | {
+            'best': {n: kept.view(-1, n).any(dim=1).float().mean().item() for n in sizes},
             'ended': len(bodies), 'length': sum(map(len, bodies)) / len(bodies), 'lines': distinct(lines),
             'bigrams': distinct([pair for clause in clauses for pair in pairwise(clause)]),
-            'copies': form.copies(bodies, TRAINING)['copies']}
+            'copies': form.copies(bodies, TRAINING)['copies'], 'rhymes': rhyming([poem for those in written.values() for poem in those], places),
+            'short': form.counted(short, TRAINING)}
     return found
 
 

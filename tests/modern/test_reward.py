@@ -526,7 +526,7 @@ def test_a_reward_that_is_easily_had_rises(rung, monkeypatch, tmp_path, capsys):
     """1 for a poem with at least three 春 in it, whatever else it says."""
     def easy(module):
         module.reward = lambda poem, forms: float(poem.count('春') >= 3)
-        module.judge_clauses = lambda poem, forms: ([len(poem)], [module.reward(poem, forms)])
+        module.judge = lambda poem, forms: same(poem, module.reward(poem, forms))
 
     played(installed(rung, tmp_path), monkeypatch, '--max_iters', 40, '--eval_interval', 40, '--eval_samples', 20, '--num_samples', 16,
            '--learning_rate', 0.02, change=easy)
@@ -873,29 +873,30 @@ GROUP = 'modern/babygpt_v26_grpo.py'
 FORMS = {'题': [(2, 3, 2), (3, 2)]}
 
 
-@pytest.mark.parametrize('poem, pieces, rewards', [
-    ('题 甲\n江春。\n事往夜，江花。\n\n', ['江春。', '\n事往夜，', '江花。', '\n\n'], [1, 1, 1, 1]),
-    ('题 甲\n江春花，事往。\n\n', ['江春花，', '事往。', '\n\n'], [1, 1, 1]),
-    ('题 甲\n江春\n事往夜，江花\n\n', ['江春\n', '事往夜，', '江花\n', '\n'], [1, 1, 1, 1]),
-    ('题 甲\n江春。\n事往，江花。\n\n', ['江春。', '\n事往，'], [1, 0]),
-    ('题 甲\n江春。\n事往夜。\n\n', ['江春。', '\n事往夜。', '\n\n'], [1, 1, 0]),
-    ('题 甲\n江春。\n事往夜，江花。\n春，夜。\n\n', ['江春。', '\n事往夜，', '江花。', '\n春，'], [1, 1, 1, 0]),
-    ('题 甲\n江春。\n事往', ['江春。'], [1]), ('题 甲\n江', [], []), ('题 甲', [], []), ('题 甲\n\n', ['\n'], [0]),
+def same(poem, value):
+    """That reward for every character below the title."""
+    return [float(value)] * len(poem.partition('\n')[2])
+
+
+@pytest.mark.parametrize('title, right, wrong, rest', [
+    ('题 甲\n', '江春。\n事往夜，江花。\n\n', '', ''), ('题 甲\n', '江春花，事往。\n\n', '', ''), ('题 甲\n', '江春\n事往夜，江花\n\n', '', ''),
+    ('题 甲\n', '江春。\n事往', '，', '江花。\n\n'), ('题 甲\n', '江春。\n事往夜', '花', '。\n\n'), ('题 甲\n', '江春。\n事往夜。\n', '\n', ''),
+    ('题 甲\n', '江春。\n事往夜，江花。\n', '春', '，夜。\n\n'), ('题 甲\n', '江春花', '月', '，事往。\n\n'), ('题 甲\n', '江', '。', '\n'),
+    ('题 甲\n', '江春花，事往', '夜', ''), ('题 甲\n', '江春。\n事往', '', ''), ('题 甲\n', '', '', ''), ('题 甲', '', '', ''),
+    ('题 甲\n', '', '\n', ''), ('题 甲乙丙\n', '江', '。', '\n\n'),
 ], ids=repr)
-def test_a_poem_is_judged_clause_by_clause_up_to_the_first_that_is_wrong(poem, pieces, rewards):
-    ends, found = load(GROUP).judge_clauses(poem, FORMS)
-    assert found == rewards
-    starts = [poem.find('\n') + 1, *ends]
-    assert [poem[start:end] for start, end in zip(starts, ends, strict=False)] == pieces
+def test_a_poem_is_judged_character_by_character_up_to_the_first_that_no_form_allows(title, right, wrong, rest):
+    assert load(GROUP).judge(title + right + wrong + rest, FORMS) == [1.0] * len(right) + [0.0] * len(wrong)
 
 
-def test_all_clauses_are_right_exactly_where_the_form_is_kept(poems):
+def test_all_characters_are_right_exactly_where_the_form_is_kept(poems):
     module, cut = load(GROUP), int(0.9 * len(poems))
     forms = module.count_forms(poems[:cut])
     for poem in (each for real in poems[cut:cut + 300] if real.split(' ')[0] in forms for each in broken(real)):
-        ends, rewards = module.judge_clauses(poem, forms)
+        rewards = module.judge(poem, forms)
         assert (0 not in rewards and poem.endswith('\n\n')) == (module.reward(poem, forms) == 1), poem
-        assert 0 not in rewards[:-1] and ends == sorted(set(ends)) and (not ends or ends[-1] <= len(poem))
+        assert 0 not in rewards[:-1] and len(rewards) <= len(poem.partition('\n')[2])
+        assert 0 in rewards or len(rewards) == len(poem.partition('\n')[2])
 
 
 def test_advantages_are_measured_from_the_mean_of_those_that_came_so_far():
@@ -906,13 +907,31 @@ def test_advantages_are_measured_from_the_mean_of_those_that_came_so_far():
     assert torch.allclose(values.sum(dim=0), torch.zeros(4), atol=1e-6)
 
 
-def test_an_advantage_is_given_to_the_characters_of_its_clause_and_no_others():
+def test_an_advantage_stands_at_the_character_that_it_is_for():
+    """The third goes wrong at its seventh character, where two others are right; what comes after is not learned from, nor the titles."""
     group = ['题 甲\n江春。\n事往夜，江花。\n\n', '题 某乙\n江春花，事往。\n\n', '题 甲\n江春。\n事往，江花。\n\n', '题 甲\n江']
     found = load(GROUP).group_advantages(group, FORMS)
-    assert [len(values) for values in found] == [*map(len, group)]
-    expected = [[0] * 4 + [0] * 3 + [1 / 3] * 5 + [0] * 3 + [0] * 2, [0] * 5 + [0] * 4 + [1 / 3] * 3 + [0] * 2, [0] * 4 + [0] * 3 + [-2 / 3] * 4 + [0] * 5, [0] * 5]
-    for values, right in zip(found, expected, strict=True):
-        assert torch.allclose(values, torch.tensor(right, dtype=torch.float)), (values, right)
+    assert [text for text, _ in found] == [*group[:2], '题 甲\n江春。\n事往，', group[3]]
+    for (text, values), title, right in zip(found, (4, 5, 4, 4), (1 / 3, 1 / 3, -2 / 3, 0), strict=True):
+        expected = torch.zeros(len(text))
+        if right:
+            expected[title + 6] = right
+        assert torch.allclose(values, expected), (text, values)
+
+
+def test_tunes_that_are_often_right_are_written_for_less(monkeypatch, tmp_path):
+    """One tune is always right, the others never: it comes up much less often, but it does come up."""
+    asked = []
+
+    def spy(module):
+        module.reward = lambda poem, forms: float(module.tune_of(poem) == '甲调')
+        module.group_advantages = lambda poems, forms: asked.append(module.tune_of(poems[0])) or kept(poems, forms)
+        kept = load(GROUP).group_advantages
+
+    played(installed(by_path(GROUP), tmp_path), monkeypatch, '--n_tunes', 1, '--max_iters', 120, '--eval_interval', 120, '--num_samples', 2,
+           '--max_new_tokens', 3, change=spy)
+    counts = [asked.count(tune) for tune in ('甲调', '乙调', '丁调', '戊调')]
+    assert sum(counts) == 120 and 1 <= counts[0] < min(counts[1:]) / 2
 
 
 def steps_of(rung, monkeypatch, folder, change, *options):
@@ -937,10 +956,10 @@ def steps_of(rung, monkeypatch, folder, change, *options):
 def test_a_group_with_equal_rewards_has_no_gradient(monkeypatch, tmp_path):
     """At the first step, where the model is the one it came from, and with no real poems; a group with better and worse has one."""
     def equal(module):
-        module.judge_clauses = lambda poem, forms: ([len(poem)], [1.0])
+        module.judge = lambda poem, forms: same(poem, 1)
 
     def unequal(module):
-        module.judge_clauses = lambda poem, forms: ([len(poem)], [float('春' in poem)])
+        module.judge = lambda poem, forms: same(poem, '春' in poem)
 
     rung, options = by_path(GROUP), ['--real_weight', 0.0, '--kl_weight', 0.5]
     for change, name in ((equal, 'a'), (unequal, 'b')):
@@ -950,11 +969,11 @@ def test_a_group_with_equal_rewards_has_no_gradient(monkeypatch, tmp_path):
 
 
 def test_the_gradient_is_at_the_characters_that_the_advantage_is_for(monkeypatch, tmp_path):
-    """Only the sixth of each poem is judged: the fifth answer, for the first character is no answer."""
+    """Only the sixth of each poem is judged: the fifth answer, for the first character is no answer. All others are right, in every poem."""
     seen = []
 
     def sixth(module):
-        module.judge_clauses = lambda poem, forms: ([5, 6], [1.0, float(poem[5:6] in [*'春江花月夜'])])
+        module.judge = lambda poem, forms: [float(poem[5:6] in [*'春江花月夜']), *same(poem, 1)[1:]][:len(poem) - 5]
         log_probs = module.log_probs
 
         def recorded(*given):
@@ -972,7 +991,7 @@ def test_the_gradient_is_at_the_characters_that_the_advantage_is_for(monkeypatch
 def test_the_divergence_holds_it_near_the_model_that_it_came_from(monkeypatch, tmp_path, capsys):
     """The same reward, with and without it."""
     def easy(module):
-        module.judge_clauses = lambda poem, forms: ([len(poem)], [float('春' in poem)])
+        module.judge = lambda poem, forms: same(poem, '春' in poem)
 
     distances = []
     for weight in (0.0, 0.9):
@@ -986,7 +1005,7 @@ def test_the_divergence_holds_it_near_the_model_that_it_came_from(monkeypatch, t
 def test_real_poems_hold_the_loss(monkeypatch, tmp_path, capsys):
     """With nothing to gain from its own poems, a step is one on real poems, and their loss falls."""
     def equal(module):
-        module.judge_clauses = lambda poem, forms: ([len(poem)], [1.0])
+        module.judge = lambda poem, forms: same(poem, 1)
 
     played(installed(by_path(GROUP), tmp_path), monkeypatch, '--max_iters', 20, '--eval_interval', 20, '--kl_weight', 0.0, change=equal)
     first, last = map(float, re.findall(r'验证损失 ([\d.]+)', capsys.readouterr().out))

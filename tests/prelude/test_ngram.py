@@ -376,6 +376,8 @@ def test_the_picture_shows_the_losses_that_are_printed(module, tmp_path, monkeyp
     for line, column, name in zip(axes.lines, (1, 2), ('train', 'validation'), strict=True):
         assert list(line.get_xdata()) == list(ORDERS) and line.get_label() == name
         assert list(line.get_ydata()) == pytest.approx([float(each[column]) for each in printed], abs=6e-5)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ['train', 'validation']
+    assert list(axes.get_xticks()) == list(ORDERS) and axes.get_xlabel() == 'order' and 'nats' in axes.get_ylabel()
     assert saved.read_bytes().startswith(b'\x89PNG') and len({float(each[1]) for each in printed}) == 5
 
 

@@ -130,6 +130,8 @@ def test_the_gradients_that_are_printed_from_near_to_far(rung, drawn):
     assert [int(distance) for distance, _ in said] == [1, 2, 4, 8, 16, 32]
     for distance, length in said:
         assert line.get_ydata()[int(distance) - 1] == pytest.approx(float(length), abs=6e-7)
+    near, _, *_, far = line.get_ydata()
+    assert near > far > 0
     assert axes.get_xlabel() == 'characters back' and axes.get_ylabel() == 'gradient norm'
 
 
@@ -160,6 +162,7 @@ def test_a_path_that_cannot_be_a_picture_is_refused_before_training(rung, bad, p
     assert stop.value.code == 2 and not said.out and sorted(tmp_path.iterdir()) == there
     _, line = said.err.splitlines()
     assert BAD[bad].split('/')[0] in line and '--plot' in line and CHINESE.search(line)
+    assert bad != 'no folder' or '文件夹 none 不存在' in line
 
 
 @EACH
@@ -218,6 +221,16 @@ def without_times(printed):
     return re.sub(r'  (每秒|用时) .*', '', printed)
 
 
+@EACH
+def test_matplotlib_is_named_where_it_is_missing(rung, prepared, tmp_path, capsys, monkeypatch):
+    module = prepared(rung, '--plot', tmp_path / 'a.png')
+    monkeypatch.setattr(module, 'find_spec', lambda name: None if name == 'matplotlib' else True)
+    with pytest.raises(SystemExit):
+        module.main()
+    said = capsys.readouterr()
+    assert 'matplotlib' in said.err and 'pip install -r prelude/requirements.txt' in said.err and not said.out
+
+
 # --mnist
 
 @pytest.mark.parametrize('rung', [V3, V4])
@@ -232,6 +245,7 @@ def test_a_folder_that_holds_no_mnist_is_named_before_training(rung, folder, pre
         prepared(rung, '--mnist', folder).main()
     said = stop.value.code
     assert folder in said and 'train-images-idx3-ubyte' in said and CHINESE.search(said) and '\n' not in said
+    assert folder not in ('none', 'file', '') or '四个文件都要在' in said
     assert not capsys.readouterr().out
 
 
