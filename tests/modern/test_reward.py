@@ -448,12 +448,12 @@ def test_held_out_tunes_are_never_written_for_to_learn_from(rung, monkeypatch, t
         module.reward = lambda poem, forms: 1.0  # all are learned from
 
     with contextlib.redirect_stdout(io.StringIO()):
-        module = played(installed(rung, tmp_path), monkeypatch, change=spy)
+        module = played(installed(rung, tmp_path), monkeypatch, '--max_iters', 8, change=spy)
     known = [f'{poem}\n\n' for poem in corpus_of_tunes().strip().split('\n\n')]
     trained, held_out = map(set, module.split_tunes(known[:270]))
     assert trained == {'甲调', '乙调', '丁调', '戊调'} and held_out == {'丙调'}, 'split_tunes 应把五个词牌分成四个和一个，每四个里第三个留着考。'
     learned = [tunes for each, tunes in asked if each == 6]
-    assert len(learned) >= 4 * 2, '4 轮，每轮应先写（write，每个词牌 num_samples 首），再学（own_batch），次数不够。'
+    assert len(learned) >= 8 * 2, '8 轮，每轮应先写（write，每个词牌 num_samples 首），再学（own_batch），次数不够。'
     leaked = set().union(*learned) & held_out
     assert not leaked, f'{"、".join(leaked)}是留着考的，却也写了来学：每一轮的词牌只从 trained 里取。'
     assert set().union(*learned) == trained, f'练的词牌应是 {"、".join(sorted(trained))}，却是 {"、".join(sorted(set().union(*learned)))}：每一轮随机取 n_tunes 个，几轮下来都取得到。'
@@ -541,7 +541,7 @@ def test_their_shapes_are_as_the_comments_say(rung, monkeypatch, tmp_path):
     alike = [f'{tune}调 某\n{clause}。\n\n' for clause in ('春江花月夜往', '月夜往事春江', '江花月夜往事') for tune in '甲乙丙丁戊']
     text, seen, silent = ''.join(alike * 20), [], []
     path.parent.with_name('ci.txt').write_text(text, encoding='utf-8')
-    kept = {'B': B, 'V': len(tiny_checkpoint()['vocabulary']), 'K': 2, 'G': 1, 'hidden': 8 * width // 3, 'head_size': head_size,
+    kept = {'B': B, 'V': len(tiny_checkpoint()['vocabulary']), 'K': 9, 'G': 1, 'hidden': 8 * width // 3, 'head_size': head_size,
             'half': head_size // 2, 'block_size': TINY['block_size'], 'n_embd': width, 'n_head': 3, 'n_kv_head': 3}
     checkpoint = tiny_checkpoint(n_kv_head=3)
     torch.save(checkpoint, path.with_name('model.pth'))
@@ -774,10 +774,10 @@ def all_right(prompt, each):
     return written_for(prompt, 1) * each
 
 
-def of_the_clause(row):
-    """The weights of the characters of the first clause, its mark aside."""
-    start, end = row.text.index('\n') + 1, row.text.index('。')
-    return row.weights[start - 1:end - 1]
+def where_they_part(row):
+    """(is it right, the weight) of the character that ends the first clause, or makes it too long: what stands before it is the same for all."""
+    place = row.text.index('\n') + 1 + '甲乙丙丁戊'.index(row.text[0]) + 1
+    return row.text[place] == '。', row.weights[place - 1]
 
 
 @pytest.mark.idea('比同组好的，写它的概率升；不如的，降；都一样，就不动')
@@ -787,11 +787,11 @@ def test_those_that_are_better_than_their_group_are_learned_and_those_that_are_w
     with hint('main() 没有走到最后：--kl_weight 和 --real_weight 可以是 0。'):
         [first, *_], _ = learned(rung, monkeypatch, tmp_path, *LEVEL, write=better_and_worse)
     own = [row for row in first if row.author == '乙' and row.weights.any()]
-    right, wrong = ([row for row in own if (len(row.text.split('\n')[1]) == '甲乙丙丁戊'.index(row.text[0]) + 2) is kept] for kept in (True, False))
+    right, wrong = ([where_they_part(row)[1] for row in own if where_they_part(row)[0] is kept] for kept in (True, False))
     assert right, '没有学写对的：每一轮写的词，好的坏的都要算损失。'
     assert all(not row.weights[:len('甲调 ') - 1].any() for row in own), '词牌和空格也有梯度：那是给它的，不是它写的，y 用 own_batch 给的。'
     assert all(not row.weights[len(row.text):].any() for row in own), '填充也有梯度：写到空行就完了，后面的不算。'
-    ups, downs = (torch.cat([of_the_clause(row) for row in rows]) if rows else torch.zeros(1) for rows in (right, wrong))
+    ups, downs = (torch.stack(weights) if weights else torch.zeros(1) for weights in (right, wrong))
     assert not (ups.mean() < 0 < downs.mean() or ups.mean() < 0 == downs.mean()), '方向反了：写对的，概率在降低。损失是优势乘 log_probs，再取负：最小化它，优势大于 0 的字概率才升。'
     assert not downs.mean() >= 0, ('写错的，概率没有降低：奖励要先减去同组的平均，优势才有正有负；只学赢家是 v25。'
                                    if ups.mean() > 0 else '这一组里有对有错，却没有什么梯度：优势是奖励减去同组的平均。')
@@ -799,8 +799,8 @@ def test_those_that_are_better_than_their_group_are_learned_and_those_that_are_w
     assert len(right) == 2 * 3 and len(wrong) == 2 * 6, f'两个词牌，各写对 3 首、写错 6 首，学到的却是 {len(right)} 首和 {len(wrong)} 首：每一首都要学，各学一次；一步里只在开头 zero_grad 一次。'
     assert abs(ups.mean() / downs.mean() + 2) < 0.05, (
         f'九首里对了三首，优势应是 1 - 3/9 和 0 - 3/9，写对的是写错的 -2 倍，却是 {ups.mean() / downs.mean():.2f} 倍：减去的应是同组（同一个词牌的 num_samples 首）的平均，'
-        '除以的是这一轮所有的字数，每个字一样看待。')
-    assert ups.max() < 1.05 * ups.min() and downs.min() > 1.05 * downs.max(), '同样对、同样错的第一句，有的字分量大，有的小：各批一样看待，除以这一轮总的字数，不是一批一批、一首一首地平均。'
+        '除以的是这一轮写的首数，每个字一样看待。')
+    assert ups.max() < 1.05 * ups.min() and downs.min() > 1.05 * downs.max(), '同样对、同样错在第一句的，有的分量大，有的小：各批一样看待，加起来，除以这一轮写的首数，不是一批一批、一首一首地平均。'
 
 
 @pytest.mark.idea('同组都一样，就没有梯度')
@@ -832,13 +832,13 @@ def test_the_distance_pulls_back_to_the_model_that_it_came_from(rung, monkeypatc
     weights, far = [], []
     for step in steps[1:]:
         counted = [row for row in step if row.author == '乙']
-        given, n_chars = len('甲调 ') - 1, sum(len(row.text) - len('甲调 ') for row in counted)
+        given = len('甲调 ') - 1
         for row in counted:
             start = full(row.ids[None])[0].log_softmax(-1)[0].detach()
             ids, length = row.ids, len(row.text) - 1
             answers = torch.cat([ids[1:], ids[:1] * 0])  # the last is a line end, the first of the vocabulary
             ratio = start.gather(1, answers[:, None])[:, 0] - row.now
-            weights.append(row.weights[given:length] * n_chars / 0.9)
+            weights.append(row.weights[given:length] * len(counted) / 0.9)
             far.append(ratio[given:length])
     weights, far = (torch.cat(each) if each else torch.zeros(1) for each in (weights, far))
     assert weights.abs().max() > 1e-6, '离出发的模型已经远了，却没有梯度把它拉回去：损失里要加上 kl_weight * divergence(now, before)，before 是出发的模型的 log_probs，出发的模型是训练之前抄下的一份。'
@@ -849,7 +849,7 @@ def test_the_distance_pulls_back_to_the_model_that_it_came_from(rung, monkeypatc
         '是两个对数的差，它的梯度和走了多远无关：用 divergence(now, before)。': -torch.ones_like(far),
     }.items() if torch.allclose(weights, wrong, rtol=0.05, atol=2e-3)), (
         f'大小是应有的 {(weights.norm() / right.norm()).item():.2f} 倍，方向的余弦是 {torch.cosine_similarity(weights, right, dim=0).item():.2f}：'
-        '要和训练之前的模型比，不是和上一步的比；加起来，除以这一轮总的字数，再乘 kl_weight。'))
+        '要和训练之前的模型比，不是和上一步的比；加起来，除以这一轮写的首数，再乘 kl_weight。'))
     assert torch.allclose(weights, right, rtol=0.05, atol=2e-3), f'把它拉回出发的模型的梯度不对。{said}'
 
 
@@ -859,12 +859,13 @@ def test_real_poems_are_learned_by_their_weight(rung, monkeypatch, tmp_path):
     steps, _ = learned(rung, monkeypatch, tmp_path, '--kl_weight', 0.0, '--real_weight', 0.3, write=all_right)
     for step in steps:
         real = [row for row in step if row.author != '乙' and row.weights.any()]
-        assert real, '这一步没有学真词：每一步也要取一批 train_poems，它们每字的平均损失乘 real_weight，加进来。'
+        assert real, '这一步没有学真词：每一步也要取一批 train_poems，它们每首的平均损失乘 real_weight，加进来。'
         assert {row.author for row in real} == {'某'}, '学了验证集的真词：只从 train_poems 里取，不然验证损失就不说明问题了。'
         weights = torch.cat([row.weights[row.weights != 0] for row in real])
         assert (weights > 0).all(), '真词的损失正负号反了，写它们的概率会降低：损失是 log_probs 的相反数。'
         assert all(row.counted_from(1) for row in real) and weights.max() < 1.01 * weights.min(), '真词里，每个字的分量要一样，填充不算。'
-        assert abs(weights.sum() - 0.3) < 0.01, f'real_weight 是 0.3，真词各字的分量加起来应是 0.3，却是 {weights.sum():.3g}：每字的平均损失，再乘 real_weight。'
+        each = weights.mean() * len(real)
+        assert abs(each - 0.3) < 0.01, f'real_weight 是 0.3，一批 {len(real)} 首，真词每个字的分量应是 0.3 / {len(real)}，却是 {weights.mean():.3g}：各字的损失加起来，除以首数，再乘 real_weight。'
 
 
 # v26: our advantages
@@ -956,10 +957,12 @@ def steps_of(rung, monkeypatch, folder, change, *options):
 def test_a_group_with_equal_rewards_has_no_gradient(monkeypatch, tmp_path):
     """At the first step, where the model is the one it came from, and with no real poems; a group with better and worse has one."""
     def equal(module):
+        module.write = lambda model, tokenizer, prompts, each, longest: [poem for prompt in prompts for poem in better_and_worse(prompt, each)]
         module.judge = lambda poem, forms: same(poem, 1)
 
     def unequal(module):
-        module.judge = lambda poem, forms: same(poem, '春' in poem)
+        equal(module)
+        module.judge = lambda poem, forms: same(poem, '月' in poem)
 
     rung, options = by_path(GROUP), ['--real_weight', 0.0, '--kl_weight', 0.5]
     for change, name in ((equal, 'a'), (unequal, 'b')):
@@ -973,6 +976,7 @@ def test_the_gradient_is_at_the_characters_that_the_advantage_is_for(monkeypatch
     seen = []
 
     def sixth(module):
+        module.write = lambda model, tokenizer, prompts, each, longest: [poem for prompt in prompts for poem in written_for(prompt, each)]
         module.judge = lambda poem, forms: [float(poem[5:6] in [*'春江花月夜']), *same(poem, 1)[1:]][:len(poem) - 5]
         log_probs = module.log_probs
 
