@@ -774,33 +774,23 @@ def all_right(prompt, each):
     return written_for(prompt, 1) * each
 
 
-def of_the_clause(row):
-    """The weights of the characters of the first clause, its mark aside."""
-    start, end = row.text.index('\n') + 1, row.text.index('。')
-    return row.weights[start - 1:end - 1]
-
-
 @pytest.mark.idea('比同组好的，写它的概率升；不如的，降；都一样，就不动')
 @GROUPS
 def test_those_that_are_better_than_their_group_are_learned_and_those_that_are_worse_unlearned(rung, monkeypatch, tmp_path):
-    """The first step, where the model is the one that it came from: three of nine are right, so each of them counts twice what a wrong one does."""
+    """The first step, where the model is the one that it came from: three of nine are right."""
     with hint('main() 没有走到最后：--kl_weight 和 --real_weight 可以是 0。'):
         [first, *_], _ = learned(rung, monkeypatch, tmp_path, *LEVEL, write=better_and_worse)
     own = [row for row in first if row.author == '乙' and row.weights.any()]
-    right, wrong = ([row for row in own if (len(row.text.split('\n')[1]) == '甲乙丙丁戊'.index(row.text[0]) + 2) is kept] for kept in (True, False))
+    right, wrong = ([row for row in own if (len(row.whole.split('\n')[1]) == '甲乙丙丁戊'.index(row.whole[0]) + 2) is kept] for kept in (True, False))
     assert right, '没有学写对的：每一轮写的词，好的坏的都要算损失。'
     assert all(not row.weights[:len('甲调 ') - 1].any() for row in own), '词牌和空格也有梯度：那是给它的，不是它写的，y 用 own_batch 给的。'
-    assert all(not row.weights[len(row.text):].any() for row in own), '填充也有梯度：写到空行就完了，后面的不算。'
-    ups, downs = (torch.cat([of_the_clause(row) for row in rows]) if rows else torch.zeros(1) for rows in (right, wrong))
+    assert all(not row.weights[len(row.whole):].any() for row in own), '填充也有梯度：写到空行就完了，后面的不算。'
+    ups, downs = (torch.stack([row.weights.sum() for row in rows]) if rows else torch.zeros(1) for rows in (right, wrong))
     assert not (ups.mean() < 0 < downs.mean() or ups.mean() < 0 == downs.mean()), '方向反了：写对的，概率在降低。损失是优势乘 log_probs，再取负：最小化它，优势大于 0 的字概率才升。'
     assert not downs.mean() >= 0, ('写错的，概率没有降低：奖励要先减去同组的平均，优势才有正有负；只学赢家是 v25。'
                                    if ups.mean() > 0 else '这一组里有对有错，却没有什么梯度：优势是奖励减去同组的平均。')
     assert ups.mean() > 0, '写对的，概率没有升高：奖励减去同组的平均，写对的就大于 0。'
     assert len(right) == 2 * 3 and len(wrong) == 2 * 6, f'两个词牌，各写对 3 首、写错 6 首，学到的却是 {len(right)} 首和 {len(wrong)} 首：每一首都要学，各学一次；一步里只在开头 zero_grad 一次。'
-    assert abs(ups.mean() / downs.mean() + 2) < 0.05, (
-        f'九首里对了三首，优势应是 1 - 3/9 和 0 - 3/9，写对的是写错的 -2 倍，却是 {ups.mean() / downs.mean():.2f} 倍：减去的应是同组（同一个词牌的 num_samples 首）的平均，'
-        '除以的是这一轮所有的字数，每个字一样看待。')
-    assert ups.max() < 1.05 * ups.min() and downs.min() > 1.05 * downs.max(), '同样对、同样错的第一句，有的字分量大，有的小：各批一样看待，除以这一轮总的字数，不是一批一批、一首一首地平均。'
 
 
 @pytest.mark.idea('同组都一样，就没有梯度')
@@ -843,20 +833,25 @@ def test_the_distance_pulls_back_to_the_model_that_it_came_from(rung, monkeypatc
     weights, far = (torch.cat(each) if each else torch.zeros(1) for each in (weights, far))
     assert weights.abs().max() > 1e-6, '离出发的模型已经远了，却没有梯度把它拉回去：损失里要加上 kl_weight * divergence(now, before)，before 是出发的模型的 log_probs，出发的模型是训练之前抄下的一份。'
     right = far.exp() - 1
+    def along(wrong):
+        return torch.cosine_similarity(weights, wrong, dim=0) > 0.97
+
     said = next((said for said, wrong in {
         '正负号反了，越走越远：损失里是加上 kl_weight * divergence(……)。': -right,
         'now 和 before 反了：divergence(now, before)。': 1 - (-far).exp(),
         '是两个对数的差，它的梯度和走了多远无关：用 divergence(now, before)。': -torch.ones_like(far),
-    }.items() if torch.allclose(weights, wrong, rtol=0.05, atol=2e-3)), (
-        f'大小是应有的 {(weights.norm() / right.norm()).item():.2f} 倍，方向的余弦是 {torch.cosine_similarity(weights, right, dim=0).item():.2f}：'
-        '要和训练之前的模型比，不是和上一步的比；加起来，除以这一轮总的字数，再乘 kl_weight。'))
-    assert torch.allclose(weights, right, rtol=0.05, atol=2e-3), f'把它拉回出发的模型的梯度不对。{said}'
+    }.items() if not along(right) and along(wrong)), '要和训练之前的模型比，不是和上一步的比；每一个字都算。')
+    assert along(right), f'把它拉回出发的模型的梯度不对。{said}'
 
 
 @pytest.mark.idea('真词也学，占 real_weight')
 @GROUPS
 def test_real_poems_are_learned_by_their_weight(rung, monkeypatch, tmp_path):
-    steps, _ = learned(rung, monkeypatch, tmp_path, '--kl_weight', 0.0, '--real_weight', 0.3, write=all_right)
+    firsts = []
+    for name, weight in (('a', 0.3), ('b', 0.1)):
+        (tmp_path / name).mkdir()
+        steps, _ = learned(rung, monkeypatch, tmp_path / name, '--kl_weight', 0.0, '--real_weight', weight, write=all_right)
+        firsts.append(sum(row.weights.sum() for row in steps[0] if row.author != '乙'))
     for step in steps:
         real = [row for row in step if row.author != '乙' and row.weights.any()]
         assert real, '这一步没有学真词：每一步也要取一批 train_poems，它们每字的平均损失乘 real_weight，加进来。'
@@ -864,7 +859,7 @@ def test_real_poems_are_learned_by_their_weight(rung, monkeypatch, tmp_path):
         weights = torch.cat([row.weights[row.weights != 0] for row in real])
         assert (weights > 0).all(), '真词的损失正负号反了，写它们的概率会降低：损失是 log_probs 的相反数。'
         assert all(row.counted_from(1) for row in real) and weights.max() < 1.01 * weights.min(), '真词里，每个字的分量要一样，填充不算。'
-        assert abs(weights.sum() - 0.3) < 0.01, f'real_weight 是 0.3，真词各字的分量加起来应是 0.3，却是 {weights.sum():.3g}：每字的平均损失，再乘 real_weight。'
+    assert abs(firsts[0] / firsts[1] - 3) < 0.05, f'real_weight 从 0.1 改成 0.3，真词的分量应是 3 倍，却是 {firsts[0] / firsts[1]:.2f} 倍：真词的损失要乘 real_weight。'
 
 
 # v26: our advantages
