@@ -774,25 +774,6 @@ def all_right(prompt, each):
     return written_for(prompt, 1) * each
 
 
-@pytest.mark.idea('比同组好的，写它的概率升；不如的，降；都一样，就不动')
-@GROUPS
-def test_those_that_are_better_than_their_group_are_learned_and_those_that_are_worse_unlearned(rung, monkeypatch, tmp_path):
-    """The first step, where the model is the one that it came from: three of nine are right."""
-    with hint('main() 没有走到最后：--kl_weight 和 --real_weight 可以是 0。'):
-        [first, *_], _ = learned(rung, monkeypatch, tmp_path, *LEVEL, write=better_and_worse)
-    own = [row for row in first if row.author == '乙' and row.weights.any()]
-    right, wrong = ([row for row in own if (len(row.whole.split('\n')[1]) == '甲乙丙丁戊'.index(row.whole[0]) + 2) is kept] for kept in (True, False))
-    assert right, '没有学写对的：每一轮写的词，好的坏的都要算损失。'
-    assert all(not row.weights[:len('甲调 ') - 1].any() for row in own), '词牌和空格也有梯度：那是给它的，不是它写的，y 用 own_batch 给的。'
-    assert all(not row.weights[len(row.whole):].any() for row in own), '填充也有梯度：写到空行就完了，后面的不算。'
-    ups, downs = (torch.stack([row.weights.sum() for row in rows]) if rows else torch.zeros(1) for rows in (right, wrong))
-    assert not (ups.mean() < 0 < downs.mean() or ups.mean() < 0 == downs.mean()), '方向反了：写对的，概率在降低。损失是优势乘 log_probs，再取负：最小化它，优势大于 0 的字概率才升。'
-    assert not downs.mean() >= 0, ('写错的，概率没有降低：奖励要先减去同组的平均，优势才有正有负；只学赢家是 v25。'
-                                   if ups.mean() > 0 else '这一组里有对有错，却没有什么梯度：优势是奖励减去同组的平均。')
-    assert ups.mean() > 0, '写对的，概率没有升高：奖励减去同组的平均，写对的就大于 0。'
-    assert len(right) == 2 * 3 and len(wrong) == 2 * 6, f'两个词牌，各写对 3 首、写错 6 首，学到的却是 {len(right)} 首和 {len(wrong)} 首：每一首都要学，各学一次；一步里只在开头 zero_grad 一次。'
-
-
 @pytest.mark.idea('同组都一样，就没有梯度')
 @GROUPS
 def test_where_all_are_alike_nothing_is_learned(rung, monkeypatch, tmp_path):
