@@ -92,4 +92,6 @@ class Record:
         for row, ids, answer, now in zip(weights, idx, answers, log_probs, strict=True):
             text = self.tokenizer.decode([ids[0].item(), *answer.tolist()])  # padding reads as a line end
             ends = text.find('\n\n') + 2 if '\n\n' in text else len(text)
-            yield Row(model, text[:min(ends, max(row.nonzero(), default=ends) + 2)], row, ids, now)
+            found = Row(model, text[:min(ends, max(row.nonzero(), default=ends) + 2)], row, ids, now)
+            found.whole = text[:ends]  # to the blank line, counted or not
+            yield found
