@@ -4,11 +4,11 @@
 不如平均的降低，好多少就升多少，这个差叫优势（advantage）。平均就是基准，不用另外训练一个网络来估计：
 这就是 GRPO（DeepSeekMath，Shao 等 2024，4.1 节）。
 
-奖励一个字一个字地给（同一篇的 4.1.3 节，过程监督）：写到这个字为止，还合得上词牌的某种句式，是 1；头一个合不上的字是 0，
-后面的不再评，也不再学；结尾的空行，整首合句式才是 1。每个字只和同组里也写到这里的比，错在哪里，受罚的就只有那一个字。
-同组都对或者都错，没有谁更好，优势都是 0，什么也学不到，所以常写错的词牌多写：近来合句式的越少，抽到它的机会越大。
+奖励一句一句地给（同一篇的 4.1.3 节，过程监督）：从头数起，每一句的字数对了是 1，错了是 0，错了的后面不再评，也不再学；
+该结束时结束，也算一句。每一句只和同组里也对到这一句的比，错在哪里，就只有那一句的字受罚。
+同组全对或者全错，没有谁更好，优势都是 0，什么也学不到，所以常写错的词牌多写：近来合句式的越少，抽到它的机会越大。
 论文里有三处不同。优势还除以同组的标准差，这里不除：除了，只有一首出错的那些地方，分量就太重（Liu 等 2025，3.1 节）。
-一个字的优势是它以后各步的和，这里只算它自己的。先在一首里平均，再各首平均，这里加起来，除以首数，所有的字一样看待。
+一个字的优势是它以后各步的和，这里只算它那一句的。先在一首里平均，再各首平均，这里加起来，除以首数，所有的字一样看待。
 写出来只学一步，写词的和学习的是同一个模型，论文里限制新旧概率之比的那一项（clip）就用不着。
 
 防线有两道：损失里加上离出发的模型的距离（kl_weight 倍的 KL），还有真词的损失（real_weight 倍）。
@@ -49,8 +49,8 @@ n_tunes = 8  # 每一轮写几个词牌
 num_samples = 16  # 每个词牌写几首
 batch_size = 16  # 训练时几首一批，也是每一轮看几首真词
 learning_rate = 3e-4  # 优化器每一步走多大
-kl_weight = 0.05  # 离出发的模型的距离，在损失里占多少
-real_weight = 0.01  # 真词的损失，占多少
+kl_weight = 0.03  # 离出发的模型的距离，在损失里占多少
+real_weight = 0.05  # 真词的损失，占多少
 max_iters = 130  # 一共多少轮，每一轮走一步
 warmup_iters = 5  # 学习率用多少轮升到最高
 eval_interval = 13  # 每隔多少轮评估一次
@@ -348,37 +348,36 @@ def split_tunes(poems):
     return [tune for i, tune in enumerate(common) if i % 4 != 2], common[2::4]
 
 
-def judge(poem, forms):
-    """逐字地评：标题以下，写到这个字为止还合得上某种句式，是 1；头一个合不上的，是 0，后面的不再评；结尾的空行，整首合句式才是 1。"""
-    known, rewards = forms[tune_of(poem)], []
-    for end in range(len(poem.partition('\n')[0]) + 2, len(poem) + 1):
-        text = poem[:end]
-        clauses = form_of(text)
-        n = len(clauses)
-        if text.endswith('\n\n'):
-            fits = clauses in known
-        elif text[-1] in '。，、！？；：\n':
-            fits = any(form[:n] == clauses for form in known)
-        else:  # 最后一句还没写完，可以更长
-            fits = any(form[:n - 1] == clauses[:-1] and form[n - 1:n] >= clauses[-1:] for form in known)
-        rewards.append(float(fits))
-        if not fits:
-            break
-    return rewards
+def judge_clauses(poem, forms):
+    """一句一句地评：每句到第几个字为止，奖励是多少。字数对是 1，错是 0，错了的后面不评；最后的空行是一句，该结束才对。"""
+    title, _, body = poem.partition('\n')
+    ends = [len(title) + 1 + found.end() for found in re.finditer('[。，、！？；：\n]*[^。，、！？；：\n]+[。，、！？；：\n]', body)]
+    clauses, known = form_of(poem), forms[tune_of(poem)]
+    rewards = [float(any(form[:n] == clauses[:n] for form in known)) for n in range(1, len(ends) + 1)]
+    if poem.endswith('\n\n'):
+        ends, rewards = [*ends, len(poem)], [*rewards, float(clauses in known)]
+    n_judged = rewards.index(0) + 1 if 0 in rewards else len(rewards)
+    return ends[:n_judged], rewards[:n_judged]
 
 
 def advantages(rewards):
-    """同组各首、各字的奖励 (B, K)，减去写到这里的各首的平均；没有评到的一格是 nan，不算在平均里，优势是 0。"""
+    """同组各首、各句的奖励 (B, K)，减去这一句的平均；没有评到的一格是 nan，不算在平均里，优势是 0。"""
     return (rewards - rewards.nanmean(dim=0)).nan_to_num()  # (B, K)
 
 
 def group_advantages(poems, forms):
-    """同一个词牌的一组词，各首到评过的最后一个字为止，和每个字的优势，每首 (字数,)：标题的每个字是 0。"""
-    judged = [torch.tensor(judge(poem, forms)) for poem in poems]
-    values = advantages(nn.utils.rnn.pad_sequence(judged, batch_first=True, padding_value=float('nan')))  # (B, K)
-    titles = [len(poem.partition('\n')[0]) + 1 for poem in poems]
-    return [(poem[:title + len(rewards)], F.pad(row[:len(rewards)], (title, 0)))
-            for poem, title, rewards, row in zip(poems, titles, judged, values)]
+    """同一个词牌的一组词，各首到评过的最后一句为止，和每个字的优势，每首 (字数,)：一句的优势给它的每一个字，标题是 0。"""
+    judged = [judge_clauses(poem, forms) for poem in poems]
+    rewards = [torch.tensor(rewards) for _, rewards in judged]
+    values = advantages(nn.utils.rnn.pad_sequence(rewards, batch_first=True, padding_value=float('nan')))  # (B, K)
+    found = []
+    for poem, (ends, _), row in zip(poems, judged, values):
+        starts = [poem.find('\n') + 1 or len(poem), *ends]
+        chars = torch.zeros(starts[-1])
+        for start, end, value in zip(starts, ends, row):
+            chars[start:end] = value
+        found.append((poem[:starts[-1]], chars))
+    return found
 
 
 def write(model, tokenizer, prompts, num_samples, max_new_tokens):

@@ -526,7 +526,7 @@ def test_a_reward_that_is_easily_had_rises(rung, monkeypatch, tmp_path, capsys):
     """1 for a poem with at least three 春 in it, whatever else it says."""
     def easy(module):
         module.reward = lambda poem, forms: float(poem.count('春') >= 3)
-        module.judge = lambda poem, forms: same(poem, module.reward(poem, forms))
+        module.judge_clauses = lambda poem, forms: same(poem, module.reward(poem, forms))
 
     played(installed(rung, tmp_path), monkeypatch, '--max_iters', 40, '--eval_interval', 40, '--eval_samples', 20, '--num_samples', 16,
            '--learning_rate', 0.02, change=easy)
@@ -541,7 +541,7 @@ def test_their_shapes_are_as_the_comments_say(rung, monkeypatch, tmp_path):
     alike = [f'{tune}调 某\n{clause}。\n\n' for clause in ('春江花月夜往', '月夜往事春江', '江花月夜往事') for tune in '甲乙丙丁戊']
     text, seen, silent = ''.join(alike * 20), [], []
     path.parent.with_name('ci.txt').write_text(text, encoding='utf-8')
-    kept = {'B': B, 'V': len(tiny_checkpoint()['vocabulary']), 'K': 9, 'G': 1, 'hidden': 8 * width // 3, 'head_size': head_size,
+    kept = {'B': B, 'V': len(tiny_checkpoint()['vocabulary']), 'K': 2, 'G': 1, 'hidden': 8 * width // 3, 'head_size': head_size,
             'half': head_size // 2, 'block_size': TINY['block_size'], 'n_embd': width, 'n_head': 3, 'n_kv_head': 3}
     checkpoint = tiny_checkpoint(n_kv_head=3)
     torch.save(checkpoint, path.with_name('model.pth'))
@@ -879,29 +879,33 @@ FORMS = {'题': [(2, 3, 2), (3, 2)]}
 
 
 def same(poem, value):
-    """That reward for every character below the title."""
-    return [float(value)] * len(poem.partition('\n')[2])
+    """A poem judged as one clause."""
+    return [len(poem)], [float(value)]
 
 
-@pytest.mark.parametrize('title, right, wrong, rest', [
-    ('题 甲\n', '江春。\n事往夜，江花。\n\n', '', ''), ('题 甲\n', '江春花，事往。\n\n', '', ''), ('题 甲\n', '江春\n事往夜，江花\n\n', '', ''),
-    ('题 甲\n', '江春。\n事往', '，', '江花。\n\n'), ('题 甲\n', '江春。\n事往夜', '花', '。\n\n'), ('题 甲\n', '江春。\n事往夜。\n', '\n', ''),
-    ('题 甲\n', '江春。\n事往夜，江花。\n', '春', '，夜。\n\n'), ('题 甲\n', '江春花', '月', '，事往。\n\n'), ('题 甲\n', '江', '。', '\n'),
-    ('题 甲\n', '江春花，事往', '夜', ''), ('题 甲\n', '江春。\n事往', '', ''), ('题 甲\n', '', '', ''), ('题 甲', '', '', ''),
-    ('题 甲\n', '', '\n', ''), ('题 甲乙丙\n', '江', '。', '\n\n'),
+@pytest.mark.parametrize('poem, pieces, rewards', [
+    ('题 甲\n江春。\n事往夜，江花。\n\n', ['江春。', '\n事往夜，', '江花。', '\n\n'], [1, 1, 1, 1]),
+    ('题 甲\n江春花，事往。\n\n', ['江春花，', '事往。', '\n\n'], [1, 1, 1]),
+    ('题 甲\n江春\n事往夜，江花\n\n', ['江春\n', '事往夜，', '江花\n', '\n'], [1, 1, 1, 1]),
+    ('题 甲\n江春。\n事往，江花。\n\n', ['江春。', '\n事往，'], [1, 0]),
+    ('题 甲\n江春。\n事往夜。\n\n', ['江春。', '\n事往夜。', '\n\n'], [1, 1, 0]),
+    ('题 甲\n江春。\n事往夜，江花。\n春，夜。\n\n', ['江春。', '\n事往夜，', '江花。', '\n春，'], [1, 1, 1, 0]),
+    ('题 甲\n江春。\n事往', ['江春。'], [1]), ('题 甲\n江', [], []), ('题 甲', [], []), ('题 甲\n\n', ['\n'], [0]),
 ], ids=repr)
-def test_a_poem_is_judged_character_by_character_up_to_the_first_that_no_form_allows(title, right, wrong, rest):
-    assert load(GROUP).judge(title + right + wrong + rest, FORMS) == [1.0] * len(right) + [0.0] * len(wrong)
+def test_a_poem_is_judged_clause_by_clause_up_to_the_first_that_is_wrong(poem, pieces, rewards):
+    ends, found = load(GROUP).judge_clauses(poem, FORMS)
+    assert found == rewards
+    starts = [poem.find('\n') + 1, *ends]
+    assert [poem[start:end] for start, end in zip(starts, ends, strict=False)] == pieces
 
 
-def test_all_characters_are_right_exactly_where_the_form_is_kept(poems):
+def test_all_clauses_are_right_exactly_where_the_form_is_kept(poems):
     module, cut = load(GROUP), int(0.9 * len(poems))
     forms = module.count_forms(poems[:cut])
     for poem in (each for real in poems[cut:cut + 300] if real.split(' ')[0] in forms for each in broken(real)):
-        rewards = module.judge(poem, forms)
+        ends, rewards = module.judge_clauses(poem, forms)
         assert (0 not in rewards and poem.endswith('\n\n')) == (module.reward(poem, forms) == 1), poem
-        assert 0 not in rewards[:-1] and len(rewards) <= len(poem.partition('\n')[2])
-        assert 0 in rewards or len(rewards) == len(poem.partition('\n')[2])
+        assert 0 not in rewards[:-1] and ends == sorted(set(ends)) and (not ends or ends[-1] <= len(poem))
 
 
 def test_advantages_are_measured_from_the_mean_of_those_that_came_so_far():
@@ -912,16 +916,14 @@ def test_advantages_are_measured_from_the_mean_of_those_that_came_so_far():
     assert torch.allclose(values.sum(dim=0), torch.zeros(4), atol=1e-6)
 
 
-def test_an_advantage_stands_at_the_character_that_it_is_for():
-    """The third goes wrong at its seventh character, where two others are right; what comes after is not learned from, nor the titles."""
+def test_an_advantage_is_given_to_the_characters_of_its_clause_and_no_others():
+    """What comes after the first wrong clause is not learned from, nor is a clause that has no end."""
     group = ['题 甲\n江春。\n事往夜，江花。\n\n', '题 某乙\n江春花，事往。\n\n', '题 甲\n江春。\n事往，江花。\n\n', '题 甲\n江']
     found = load(GROUP).group_advantages(group, FORMS)
-    assert [text for text, _ in found] == [*group[:2], '题 甲\n江春。\n事往，', group[3]]
-    for (text, values), title, right in zip(found, (4, 5, 4, 4), (1 / 3, 1 / 3, -2 / 3, 0), strict=True):
-        expected = torch.zeros(len(text))
-        if right:
-            expected[title + 6] = right
-        assert torch.allclose(values, expected), (text, values)
+    assert [text for text, _ in found] == [*group[:2], '题 甲\n江春。\n事往，', '题 甲\n']
+    expected = [[0] * 4 + [0] * 3 + [1 / 3] * 5 + [0] * 3 + [0] * 2, [0] * 5 + [0] * 4 + [1 / 3] * 3 + [0] * 2, [0] * 4 + [0] * 3 + [-2 / 3] * 4, [0] * 4]
+    for (text, values), right in zip(found, expected, strict=True):
+        assert len(values) == len(text) and torch.allclose(values, torch.tensor(right, dtype=torch.float)), (values, right)
 
 
 def test_tunes_that_are_often_right_are_written_for_less(monkeypatch, tmp_path):
@@ -962,11 +964,11 @@ def test_a_group_with_equal_rewards_has_no_gradient(monkeypatch, tmp_path):
     """At the first step, where the model is the one it came from, and with no real poems; a group with better and worse has one."""
     def equal(module):
         module.write = lambda model, tokenizer, prompts, each, longest: [poem for prompt in prompts for poem in better_and_worse(prompt, each)]
-        module.judge = lambda poem, forms: same(poem, 1)
+        module.judge_clauses = lambda poem, forms: same(poem, 1)
 
     def unequal(module):
         equal(module)
-        module.judge = lambda poem, forms: same(poem, '月' in poem)
+        module.judge_clauses = lambda poem, forms: same(poem, '月' in poem)
 
     rung, options = by_path(GROUP), ['--real_weight', 0.0, '--kl_weight', 0.5]
     for change, name in ((equal, 'a'), (unequal, 'b')):
@@ -976,12 +978,12 @@ def test_a_group_with_equal_rewards_has_no_gradient(monkeypatch, tmp_path):
 
 
 def test_the_gradient_is_at_the_characters_that_the_advantage_is_for(monkeypatch, tmp_path):
-    """Only the sixth of each poem is judged: the fifth answer, for the first character is no answer. All others are right, in every poem."""
+    """Only the sixth of each poem is judged: the fifth answer, for the first character is no answer."""
     seen = []
 
     def sixth(module):
         module.write = lambda model, tokenizer, prompts, each, longest: [poem for prompt in prompts for poem in written_for(prompt, each)]
-        module.judge = lambda poem, forms: [float(poem[5:6] in [*'春江花月夜']), *same(poem, 1)[1:]][:len(poem) - 5]
+        module.judge_clauses = lambda poem, forms: ([6], [float(poem[5:6] in [*'春江花月夜'])])
         log_probs = module.log_probs
 
         def recorded(*given):
@@ -999,7 +1001,7 @@ def test_the_gradient_is_at_the_characters_that_the_advantage_is_for(monkeypatch
 def test_the_divergence_holds_it_near_the_model_that_it_came_from(monkeypatch, tmp_path, capsys):
     """The same reward, with and without it."""
     def easy(module):
-        module.judge = lambda poem, forms: same(poem, '春' in poem)
+        module.judge_clauses = lambda poem, forms: same(poem, '春' in poem)
 
     distances = []
     for weight in (0.0, 0.9):
@@ -1013,7 +1015,7 @@ def test_the_divergence_holds_it_near_the_model_that_it_came_from(monkeypatch, t
 def test_real_poems_hold_the_loss(monkeypatch, tmp_path, capsys):
     """With nothing to gain from its own poems, a step is one on real poems, and their loss falls."""
     def equal(module):
-        module.judge = lambda poem, forms: same(poem, 1)
+        module.judge_clauses = lambda poem, forms: same(poem, 1)
 
     played(installed(by_path(GROUP), tmp_path), monkeypatch, '--max_iters', 20, '--eval_interval', 20, '--kl_weight', 0.0, change=equal)
     first, last = map(float, re.findall(r'验证损失 ([\d.]+)', capsys.readouterr().out))
