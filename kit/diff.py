@@ -233,6 +233,13 @@ class Diff:
                     return name, first if nodes is self.new_nodes else j2
         return None, j2
 
+    def parted(self, codes):
+        """The same codes; one that only adds is cut where a function to be folded begins or ends, so that it has its own."""
+        ends = {end for name, *place, _ in definitions(self.new_nodes) if name in self.folded for end in place}
+        for kind, i1, i2, j1, j2 in codes:
+            cuts = [end for end in ends if j1 < end < j2] if kind == 'insert' else []
+            yield from ((kind, i1, i2, start, end) for start, end in pairwise(sorted([j1, *cuts, j2])))
+
     def put(self, hunk, changes):
         """Add a changed stretch to a hunk. One fold takes all that it has of a function that is to be folded."""
         if (hunk.place or '').split('.')[0] not in self.folded:
@@ -255,8 +262,8 @@ class Diff:
         """The hunks below the docstrings: changes with some lines around them, and folds of what is unchanged between."""
         places = ([(name, first - head, end - head) for name, first, end, _ in definitions(nodes)]
                   for nodes, head in ((self.old_nodes, old), (self.new_nodes, new)))
-        codes = [(kind, i1 + old, i2 + old, j1 + new, j2 + new)
-                 for kind, i1, i2, j1, j2 in opcodes_by_name(self.old[old:], self.new[new:], *places)]
+        codes = list(self.parted((kind, i1 + old, i2 + old, j1 + new, j2 + new)
+                                 for kind, i1, i2, j1, j2 in opcodes_by_name(self.old[old:], self.new[new:], *places)))
         hunk, noted = Hunk(), 0
         for number, (kind, i1, i2, j1, j2) in enumerate(codes):
             if kind != 'equal':

@@ -268,6 +268,19 @@ def test_what_has_one_name_in_both_is_compared_with_its_namesake():
     assert (fold.kind, fold.names, fold.added, fold.removed) == ('piece', ['b'], 1, 1)
 
 
+def test_what_is_to_be_folded_is_folded_wherever_it_stands_in_an_added_stretch():
+    bodies = {name: f'def {name}():\n    return {n}\n' for n, name in enumerate('abcdez')}
+    made = diff.Diff('\n\n'.join(bodies[name] for name in 'az'), '\n\n'.join(bodies.values()), folded=['c', 'd'])
+    assert [(hunk.place, any(isinstance(row, diff.Fold) for row in hunk.rows)) for hunk in made.hunks if hunk.place] == [
+        ('b', False), ('c', True), ('d', True), ('e', False)]
+    folds = [row for hunk in made.hunks for row in hunk.rows if isinstance(row, diff.Fold)]
+    assert [fold.names for fold in folds] == [['c'], ['d']]
+    for fold, name in zip(folds, 'cd', strict=True):
+        assert diff.defined([made.new[line.new - 1] for line in lines_in([fold])]) == [name]
+    added = [line.new for hunk in made.hunks for line in lines_in(hunk.rows) if line.kind == 'add']
+    assert added == sorted(added) and made.added == len(added) == len(made.new) - len(made.old)
+
+
 def test_the_english_pages_say_what_every_comment_says():
     glosses, said = site.glosses_of(LADDERS['root'], 'en'), set()
     for rung in {rung for page in site.pages_of(LADDERS['root']) if page.rung for rung in (page.rung, page.rung.below) if rung}:

@@ -25,7 +25,7 @@ SAY = {
            'largest': 'the largest anywhere', 'images': 'A stroke, and the same one moved right by one point', 'image': 'image', 'found': 'what the window finds',
            'pooled': 'pooled', 'steps': 'Unrolled: read one character at a time', 'start': 'all 0', 'next': 'guess the next', 'hot': 'one-hot: 1 for this one, 0 elsewhere',
            'column': 'one column of W', 'row': 'one row', 'lookup': 'Times one-hot, and looked up', 'levels': 'Orders on top of each other: what is taken goes down',
-           'looks': '{} characters back', 'nothing': 'looks at nothing', 'uniform': 'uniform: all alike', 'left': 'what was taken', 'train': 'train', 'val': 'validation', 'printed': 'The losses over the steps'}}
+           'looks': 'characters back: {}', 'nothing': 'looks at nothing', 'uniform': 'uniform: all alike', 'left': 'what was taken', 'train': 'train', 'val': 'validation', 'printed': 'The losses over the steps'}}
 
 
 def flow(number, say, example):
