@@ -92,13 +92,14 @@ def curves(lines, title, axis):
     def py(loss):
         return top + (height - top - bottom) * (high - loss) / (high - low)
 
-    gap = next(gap for gap in (0.05, 0.1, 0.2, 0.5, 1, 2) if (high - low) / gap < 7)
+    gap = next(gap for gap in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if (high - low) / gap < 7)
+    digits = 3 if gap < 0.01 else 2 if gap < 0.1 else 1 if gap < 5 else 0
     tick = -(-low // gap) * gap + 0  # no negative zero
     while tick < high:
         d.add(f'<path d="M{left} {py(tick):.1f}H{width - right}" class="grid"/>')
-        d.text(left - 8, py(tick) + 5, f'{tick:.2f}' if gap < 0.1 else f'{tick:.1f}', 'axis', 'end')
+        d.text(left - 8, py(tick) + 5, f'{tick:.{digits}f}', 'axis', 'end')
         tick += gap
-    gap = next(gap for gap in (500, 1000, 2000, 3000, 5000) if last / gap <= 6)
+    gap = next(gap for gap in (1, 2, 5, 10, 20, 50, 500, 1000, 2000, 3000, 5000) if last / gap <= 6)
     for step in range(0, last + 1, gap):
         d.text(px(step), height - 24, f'{step:,}', 'axis')
     d.text(left + (width - left - right) / 2, height - 6, axis, 'axis')

@@ -6,7 +6,7 @@ Nothing here knows a measured number: what is drawn comes in as arguments. `say`
 import math
 
 from kit.formats import number
-from kit.svg import Drawing, bars
+from kit.svg import Drawing, bars, curves
 
 SAY = {
     'zh': {'trunk': '从编号到得分：整个模型', 'attention': '注意力的内部', 'feed_forward': '前馈网络的内部', 'loop': '训练循环',
@@ -21,7 +21,11 @@ SAY = {
            'kept': '训练的一步要存的数', 'per T': '{}，T = {}', 'checkpoint': 'checkpoint.pth 里有什么', 'weights': '参数', 'optimizer': '优化器的数',
            'step number': '第几步', 'random': '随机状态', 'order': '剩下的各批', 'best': '最低的损失', 'run': 'wandb 的编号', 'options': '各个选项', 'text hash': '文本的哈希',
            'goes on': '--resume 从这里接着走', 'processes': '两个进程走同样的一步', 'its share': '第 {} 份', 'process': '第 {} 个进程', 'own gradient': '自己的梯度',
-           'put together': 'all_reduce：按字数平均', 'same step': '同样的一步', 'cuts': '同一句，合并得越来越多', 'merges': '{} 次合并：{} 个 token'},
+           'put together': 'all_reduce：按字数平均', 'same step': '同样的一步', 'cuts': '同一句，合并得越来越多', 'merges': '{} 次合并：{} 个 token',
+           'rewards': '各首的奖励', 'poem number': '第 {} 首', 'a round': '一轮', 'write': '写一组', 'by itself': '现在的模型，几个词牌各写几首', 'winners': '留下赢家',
+           'form and copies': '合句式，没有抄', 'judge': '逐字地评', 'right or wrong': '合得上 1，合不上 0，后面不评', 'advantages': '减去同组的平均', 'better or worse': '优势：比同组好多少',
+           'loss of winners': '赢家的损失', 'loss of all': '优势 × 概率的对数', 'mean per character': '每字的平均', 'and the distance': '加上离出发的模型多远', 'real poems': '加上真词的损失', 'hold the rest': '别的不丢',
+           'a step': '走一步', 'next round': '下一轮', 'group': '一组四首，各字的优势'},
     'en': {'trunk': 'From ids to logits: the whole model', 'attention': 'Inside attention',
            'feed_forward': 'Inside the feed-forward network', 'loop': 'The training loop',
            'to loss': 'compare: loss', 'to text': 'softmax, draw the next', 'split': 'split into heads', 'turn': 'rotate',
@@ -38,7 +42,11 @@ SAY = {
            'kept': 'What a step of training keeps', 'per T': '{}, T = {}', 'checkpoint': 'What checkpoint.pth holds', 'weights': 'parameters', 'optimizer': "AdamW's averages",
            'step number': 'step', 'random': 'random states', 'order': 'batches to come', 'best': 'lowest loss', 'run': 'wandb run', 'options': 'options', 'text hash': 'hash of the text',
            'goes on': '--resume goes on from here', 'processes': 'Two processes take the same step', 'its share': 'share {}', 'process': 'process {}', 'own gradient': 'its gradient',
-           'put together': 'all_reduce: mean over characters', 'same step': 'the same step', 'cuts': 'One line, with more and more merges', 'merges': '{} merges: {} tokens'}}
+           'put together': 'all_reduce: mean over characters', 'same step': 'the same step', 'cuts': 'One line, with more and more merges', 'merges': '{} merges: {} tokens',
+           'rewards': 'The rewards of the poems', 'poem number': 'poem {}', 'a round': 'A round', 'write': 'write groups', 'by itself': 'the model as it is now', 'winners': 'keep the winners',
+           'form and copies': 'form kept, nothing copied', 'judge': 'judge each character', 'right or wrong': 'fits: 1; not: 0, and stop', 'advantages': 'less the mean of the group', 'better or worse': 'advantage: how much better',
+           'loss of winners': 'loss of the winners', 'loss of all': 'advantage × log-probability', 'mean per character': 'mean over characters', 'and the distance': 'and the distance from the start', 'real poems': 'and the loss of real poems', 'hold the rest': 'so that the rest is kept',
+           'a step': 'take a step', 'next round': 'next round', 'group': 'Four poems of a group, the advantage of each character'}}
 
 
 def flow(number, say, example):
@@ -477,3 +485,49 @@ def cuts(say, ex):
             x += wide * size
         d.height = y + 34
     return d.svg()
+
+
+def best(say, ex):
+    """The reward of each poem of a group; the one that is kept is marked."""
+    rows = [(say['poem number'].format(place + 1), value, number(value, 3), 'own' if place == ex['best'] else '') for place, value in enumerate(ex['rewards'])]
+    return bars(rows, say['rewards'])
+
+
+def rounds(say, rung):
+    """A round of v25 or of v26: what is written, what is learned from, one step, and again."""
+    d = Drawing(say['a round'], rung)
+    learned = [('winners', 'form and copies'), ('loss of winners', 'mean per character')] if rung == 25 else [
+        ('judge', 'right or wrong'), ('advantages', 'better or worse'), ('loss of all', 'and the distance')]
+    parts = [('write', 'by itself', 25), *[(*words, rung) for words in learned], ('real poems', 'hold the rest', 25), ('a step', 'optimizer.step()', 1)]
+    for place, (label, sub, since) in enumerate(parts):
+        y = 6 + 62 * place
+        d.box(56, y, 240, 44, say[label], since, sub=say.get(sub, sub))
+        if place < len(parts) - 1:
+            d.arrow(176, y + 44, 176, y + 62)
+    bottom = 6 + 62 * len(parts) - 40
+    d.path(f'M56 {bottom}H24V28H54')
+    d.text(18, bottom / 2 + 14, say['next round'], 'sub turn')
+    d.parts[-1] = d.parts[-1].replace('<text ', f'<text transform="rotate(-90 18 {bottom / 2 + 14:g})" ')
+    d.height += 4
+    return d.svg()
+
+
+def group(say, ex, row=14):
+    """The characters below the title of the poems of a group, `row` in a row: better than the group, worse, alike, not judged."""
+    cell, left = 22, 26
+    d = Drawing(say['group'], width=left + cell * row + 4)
+    for place, (chars, values) in enumerate(zip(ex['chars'], ex['values'], strict=True)):
+        top = 4 + 58 * place
+        d.text(left - 10, top + 17, place + 1, 'axis', 'end')
+        for i, char in enumerate(chars):
+            judged = i < len(values) and values[i] > -math.inf
+            css = ('cell held' if values[i] > 0 else 'cell done' if values[i] < 0 else 'part') if judged else 'cell empty'
+            x, y = left + cell * (i % row), top + 24 * (i // row)
+            d.add(f'<rect x="{x + 1}" y="{y}" width="{cell - 2}" height="22" rx="4" class="{css}"/>')
+            d.text(x + cell / 2, y + 16, '↵' if char == '\n' else char, 'tag' if css == 'cell done' else '' if judged else 'axis')
+    return d.svg()
+
+
+def course(told, title, axis, columns, scale=1):
+    """Curves of what a run told of its rounds: columns is [(what the line is called, its place in a row of the curve, css)]."""
+    return curves([(word, [(row[0], scale * row[column]) for row in told], css) for word, column, css in columns], title, axis)

@@ -6,11 +6,13 @@ was made (`…_made`) is of the numbers as shown. Nothing is trained here.
 
 import contextlib
 import math
+import re
 from functools import cache
 
 import torch
 from torch import nn
 
+from kit import results
 from kit.experiments import own_constants
 from kit.files import CORPUS, read
 from kit.formats import number
@@ -562,6 +564,81 @@ def bpe():
             'emoji': [len(script.Tokenizer(merges).encode('🌸')), script.Tokenizer(merges).decode(script.Tokenizer(merges).encode('🌸'))]}
 
 
+REAL = '归字谣 蔡伸\n天。\n休使圆蟾照客眠。\n人何在，桂影自婵娟。\n\n'  # Cai Shen; of the shortest tune with a known form
+GROUP = [REAL, REAL.replace('客眠', '客'), REAL.replace('何在', '今何在'), REAL.rstrip('\n') + '\n又一年。\n\n']  # three made from it, each wrong
+OWN = '归字谣 蔡伸\n归。\n夜雨声中第几回。\n江南岸，花落又花开。\n\n'  # made up; keeps the form
+
+
+@cache
+def known_forms(name):
+    """The forms that the script knows, counted as its main does; and the poems that it counts."""
+    script = module(name)
+    poems = script.read_poems()
+    poems = poems[:int(script.train_ratio * len(poems))]
+    return script.count_forms(poems), poems
+
+
+def v24():
+    """A group of four poems: the form, the reward of each, which one is kept. Chances that one of n keeps the form."""
+    script, (forms, _) = module('babygpt_v24_best_of_n'), known_forms('babygpt_v24_best_of_n')
+    rewards = [script.reward(poem, forms) for poem in GROUP]
+    return {'poems': [poem.strip() for poem in GROUP], 'forms': [list(form) for form in forms[script.tune_of(REAL)]],
+            'own': [list(script.form_of(poem)) for poem in GROUP], 'rewards': rewards, 'best': rewards.index(max(rewards)), 'unended': script.reward(REAL.rstrip('\n'), forms),
+            'default': known_default('babygpt_v24_best_of_n', 'num_samples')}
+
+
+def known_default(name, option):
+    """The default of an option as parse_args of the script gives it."""
+    return int(re.search(rf"'--{option}', type=int, default=(\d+)", LADDER[name].source)[1])
+
+
+def v25():
+    """Winners of a group: one wrong, one copied, one that stays; what of it is an answer; how far two models are apart at a character."""
+    script, (forms, known) = module('babygpt_v25_expert_iteration'), known_forms('babygpt_v25_expert_iteration')
+    poems = [GROUP[1], REAL, OWN]
+    known_runs = {run for poem in known for run in script.runs_of(poem)}
+    winners = script.winners_of(poems, forms, known_runs)
+    words = script.Tokenizer(OWN)
+    x, y = script.own_batch([OWN], words, 64)
+    shown = len(script.tune_of(OWN)) + 7
+    chars = [[None if i == script.padding else words.decode([i]) for i in row[0, :shown].tolist()] for row in (x, y)]
+    before, now = torch.tensor([0.2, 0.2, 0.2, 0.2]), torch.tensor([0.1, 0.2, 0.4, 0.8])
+    return {'poems': [poem.strip() for poem in poems], 'rewards': [script.reward(poem, forms) for poem in poems],
+            'copied': [not known_runs.isdisjoint(script.runs_of(poem)) for poem in poems], 'kept': [poem in winners for poem in poems],
+            'x': chars[0], 'y': chars[1], 'given': y[0].tolist().count(script.padding), 'before': before, 'now': now,
+            'apart': script.divergence(now.log(), before.log())}
+
+
+def v26():
+    """A group judged character by character, and its advantages; beside them those of whole poems. The poems of the measured run, judged."""
+    script, (forms, _) = module('babygpt_v26_grpo'), known_forms('babygpt_v26_grpo')
+    title = len(GROUP[0].partition('\n')[0]) + 1
+    judged = [script.judge(poem, forms) for poem in GROUP]
+    values = [row[title:].tolist() for _, row in script.group_advantages(GROUP, forms)]
+    places = sorted({i for row in values for i, value in enumerate(row) if value})
+    longest = max(map(len, values))
+    rewards = torch.tensor([script.reward(poem, forms) for poem in GROUP])
+    run = results.load().get('rewarded', {}).get('babygpt_v26_grpo', {})
+    return {'poems': [poem.strip() for poem in GROUP], 'chars': [poem[title:] for poem in GROUP], 'values': [row + [None] * (longest - len(row)) for row in values], 'places': places,
+            'rewards': [[rows[i] if i < len(rows) else None for i in places] for rows in judged],
+            'advantages': [[rows[i] if i < len(rows) else None for i in places] for rows in values],
+            'whole': rewards, 'compared': script.advantages(rewards[:, None])[:, 0],
+            'three_wrong': script.advantages(torch.tensor([[1.0], [0.0], [0.0], [0.0]]))[:2, 0], 'kl_weight': script.kl_weight, 'real_weight': script.real_weight,
+            'told': [told(script, forms, *poem) for poem in run.get('poems', [])]}
+
+
+def told(script, forms, step, poem):
+    """A poem as the run printed it, judged: whether it ends and keeps the form; the clause where judging stopped, and what stands around it."""
+    given = len(script.tune_of(poem)) + 1
+    ended = len(poem) + 2 - given <= script.max_new_tokens
+    text = poem + '\n\n' * ended
+    rewards = script.judge(text, forms)
+    wrong = len(text.partition('\n')[0]) + len(rewards) if rewards and not rewards[-1] else len(text)
+    clauses = [each.span() for each in re.finditer('[^。，、！？；：\n]+', poem)][1:]
+    start, end = [span for span in clauses if span[0] <= wrong][-1] if wrong < len(text) else (len(poem), len(poem))
+    return {'step': step, 'poem': poem, 'ended': ended, 'kept': script.reward(text, forms) == 1, 'parts': [poem[:start], poem[start:end], poem[end:]]}
+
+
 def shared():
     """What any page may use."""
     size = len(set(corpus()))
@@ -571,4 +648,4 @@ def shared():
 SHOWN = [0, 1, 2, 3, 5]  # positions for which v16's page has room
 SEEDS = {'v16': 5, 'v17': 1, 'v18': 26, 'v19': 1, 'v20': 1}
 EXAMPLES = {'shared': shared, 'v13': v13, 'v14': v14, 'v15': v15, 'v16': v16, 'v17': v17, 'v18': v18, 'v19': v19, 'v20': v20,
-            'v21': v21, 'v22': v22, 'v23': v23, 'bpe': bpe, 'sample': sample, 'export': export}
+            'v21': v21, 'v22': v22, 'v23': v23, 'bpe': bpe, 'sample': sample, 'v24': v24, 'v25': v25, 'v26': v26, 'export': export}
