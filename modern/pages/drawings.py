@@ -23,7 +23,7 @@ SAY = {
            'goes on': '--resume 从这里接着走', 'processes': '两个进程走同样的一步', 'its share': '第 {} 份', 'process': '第 {} 个进程', 'own gradient': '自己的梯度',
            'put together': 'all_reduce：按字数平均', 'same step': '同样的一步', 'cuts': '同一句，合并得越来越多', 'merges': '{} 次合并：{} 个 token',
            'rewards': '各首的奖励', 'poem number': '第 {} 首', 'a round': '一轮', 'write': '写一组', 'by itself': '现在的模型，几个词牌各写几首', 'winners': '留下赢家',
-           'form and copies': '合句式，没有抄', 'judge': '逐字地评', 'right or wrong': '合得上 1，合不上 0，后面不评', 'advantages': '减去同组的平均', 'better or worse': '优势：比同组好多少',
+           'form and copies': '合句式，没有抄', 'judge': '逐句地评', 'right or wrong': '对是 1，错是 0，后面不评', 'advantages': '减去同组的平均', 'better or worse': '优势：比同组好多少',
            'loss of winners': '赢家的损失', 'loss of all': '优势 × 概率的对数', 'mean per character': '每字的平均', 'and the distance': '加上离出发的模型多远', 'real poems': '加上真词的损失', 'hold the rest': '别的不丢',
            'a step': '走一步', 'next round': '下一轮', 'group': '一组四首，各字的优势'},
     'en': {'trunk': 'From ids to logits: the whole model', 'attention': 'Inside attention',
@@ -44,7 +44,7 @@ SAY = {
            'goes on': '--resume goes on from here', 'processes': 'Two processes take the same step', 'its share': 'share {}', 'process': 'process {}', 'own gradient': 'its gradient',
            'put together': 'all_reduce: mean over characters', 'same step': 'the same step', 'cuts': 'One line, with more and more merges', 'merges': '{} merges: {} tokens',
            'rewards': 'The rewards of the poems', 'poem number': 'poem {}', 'a round': 'A round', 'write': 'write groups', 'by itself': 'the model as it is now', 'winners': 'keep the winners',
-           'form and copies': 'form kept, nothing copied', 'judge': 'judge each character', 'right or wrong': 'fits: 1; not: 0, and stop', 'advantages': 'less the mean of the group', 'better or worse': 'advantage: how much better',
+           'form and copies': 'form kept, nothing copied', 'judge': 'judge each clause', 'right or wrong': 'right: 1; wrong: 0, and stop', 'advantages': 'less the mean of the group', 'better or worse': 'advantage: how much better',
            'loss of winners': 'loss of the winners', 'loss of all': 'advantage × log-probability', 'mean per character': 'mean over characters', 'and the distance': 'and the distance from the start', 'real poems': 'and the loss of real poems', 'hold the rest': 'so that the rest is kept',
            'a step': 'take a step', 'next round': 'next round', 'group': 'Four poems of a group, the advantage of each character'}}
 
@@ -512,9 +512,9 @@ def rounds(say, rung):
     return d.svg()
 
 
-def group(say, ex, row=14):
+def group(say, ex, row=15):
     """The characters below the title of the poems of a group, `row` in a row: better than the group, worse, alike, not judged."""
-    cell, left = 22, 26
+    cell, left = 21, 26
     d = Drawing(say['group'], width=left + cell * row + 4)
     for place, (chars, values) in enumerate(zip(ex['chars'], ex['values'], strict=True)):
         top = 4 + 58 * place

@@ -610,32 +610,35 @@ def v25():
 
 
 def v26():
-    """A group judged character by character, and its advantages; beside them those of whole poems. The poems of the measured run, judged."""
+    """A group judged clause by clause, and its advantages; beside them those of whole poems. The poems of the measured run, judged."""
     script, (forms, _) = module('babygpt_v26_grpo'), known_forms('babygpt_v26_grpo')
     title = len(GROUP[0].partition('\n')[0]) + 1
-    judged = [script.judge(poem, forms) for poem in GROUP]
+    judged = [script.judge_clauses(poem, forms) for poem in GROUP]
     values = [row[title:].tolist() for _, row in script.group_advantages(GROUP, forms)]
-    places = sorted({i for row in values for i, value in enumerate(row) if value})
-    longest = max(map(len, values))
+    per_clause = [[values[i][end - title - 1] for end in ends] for i, (ends, _) in enumerate(judged)]
     rewards = torch.tensor([script.reward(poem, forms) for poem in GROUP])
     run = results.load().get('rewarded', {}).get('babygpt_v26_grpo', {})
-    return {'poems': [poem.strip() for poem in GROUP], 'chars': [poem[title:] for poem in GROUP], 'values': [row + [None] * (longest - len(row)) for row in values], 'places': places,
-            'rewards': [[rows[i] if i < len(rows) else None for i in places] for rows in judged],
-            'advantages': [[rows[i] if i < len(rows) else None for i in places] for rows in values],
-            'whole': rewards, 'compared': script.advantages(rewards[:, None])[:, 0],
-            'three_wrong': script.advantages(torch.tensor([[1.0], [0.0], [0.0], [0.0]]))[:2, 0], 'kl_weight': script.kl_weight, 'real_weight': script.real_weight,
+    return {'poems': [poem.strip() for poem in GROUP], 'chars': [poem[title:] for poem in GROUP], 'values': padded(values),
+            'rewards': padded([row for _, row in judged]), 'advantages': padded(per_clause), 'whole': rewards,
+            'compared': script.advantages(rewards[:, None])[:, 0],
+            'three_wrong': script.advantages(torch.tensor([[1.0], [0.0], [0.0], [0.0]]))[:2, 0],
             'told': [told(script, forms, *poem) for poem in run.get('poems', [])]}
 
 
+def padded(rows):
+    """The rows, with nothing (None) behind the shorter ones."""
+    longest = max(map(len, rows))
+    return [row + [None] * (longest - len(row)) for row in rows]
+
+
 def told(script, forms, step, poem):
-    """A poem as the run printed it, judged: whether it ends and keeps the form; the clause where judging stopped, and what stands around it."""
+    """A poem as the run printed it, judged: whether it ends and keeps the form; the clause that is wrong, and what stands around it."""
     given = len(script.tune_of(poem)) + 1
     ended = len(poem) + 2 - given <= script.max_new_tokens
     text = poem + '\n\n' * ended
-    rewards = script.judge(text, forms)
-    wrong = len(text.partition('\n')[0]) + len(rewards) if rewards and not rewards[-1] else len(text)
-    clauses = [each.span() for each in re.finditer('[^。，、！？；：\n]+', poem)][1:]
-    start, end = [span for span in clauses if span[0] <= wrong][-1] if wrong < len(text) else (len(poem), len(poem))
+    rewards = script.judge_clauses(text, forms)[1]
+    clauses = [each.span() for each in re.finditer('[^。，、！？；：\n]+', poem)][1:]  # the first is the title
+    start, end = clauses[:len(rewards)][-1] if rewards and not rewards[-1] else (len(poem), len(poem))
     return {'step': step, 'poem': poem, 'ended': ended, 'kept': script.reward(text, forms) == 1, 'parts': [poem[:start], poem[start:end], poem[end:]]}
 
 
