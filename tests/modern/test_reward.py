@@ -788,7 +788,7 @@ def test_those_that_are_better_than_their_group_are_learned_and_those_that_are_w
         [first, *_], _ = learned(rung, monkeypatch, tmp_path, *LEVEL, write=better_and_worse)
     own = [row for row in first if row.author == '乙' and row.weights.any()]
     right, wrong = ([where_they_part(row)[1] for row in own if where_they_part(row)[0] is kept] for kept in (True, False))
-    assert right, '没有学写对的：每一轮写的词，好的坏的都要算损失。'
+    assert right and wrong, '写对的和写错的没有都学到：奖励要先减去同组的平均，优势才有正有负（只学赢家是 v25）；每一轮写的词，好的坏的，每一首都要学。'
     assert all(not row.weights[:len('甲调 ') - 1].any() for row in own), '词牌和空格也有梯度：那是给它的，不是它写的，y 用 own_batch 给的。'
     assert all(not row.weights[len(row.text):].any() for row in own), '填充也有梯度：写到空行就完了，后面的不算。'
     ups, downs = (torch.stack(weights) if weights else torch.zeros(1) for weights in (right, wrong))
@@ -806,8 +806,11 @@ def test_those_that_are_better_than_their_group_are_learned_and_those_that_are_w
 @pytest.mark.idea('同组都一样，就没有梯度')
 @GROUPS
 def test_where_all_are_alike_nothing_is_learned(rung, monkeypatch, tmp_path):
-    steps, _ = learned(rung, monkeypatch, tmp_path, *LEVEL, write=all_right)
-    push = max((row.weights.abs().max().item() for step in steps for row in step if row.author == '乙'), default=0)
+    def alike_in_two_tunes(prompt, each):
+        return (all_right if prompt[0] in '甲乙' else better_and_worse)(prompt, each)
+
+    steps, _ = learned(rung, monkeypatch, tmp_path, *LEVEL, '--n_tunes', 4, write=alike_in_two_tunes)
+    push = max((row.weights.abs().max().item() for step in steps for row in step if row.author == '乙' and row.text[0] in '甲乙'), default=0)
     assert push < 1e-6, '同组九首全都写对，没有谁更好，却有梯度：优势是奖励减去同组的平均，都一样就是 0；同组是同一个词牌的，几个词牌不要混在一起平均。'
 
 
