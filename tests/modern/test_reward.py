@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from kit import form
+from kit import form, results
 from kit.files import CORPUS, ROOT, read
 from kit.judge import hint
 from kit.ladders import LADDERS, by_path
@@ -1023,3 +1023,16 @@ def test_real_poems_hold_the_loss(monkeypatch, tmp_path, capsys):
     played(installed(by_path(GROUP), tmp_path), monkeypatch, '--max_iters', 20, '--eval_interval', 20, '--kl_weight', 0.0, change=equal)
     first, last = map(float, re.findall(r'验证损失 ([\d.]+)', capsys.readouterr().out))
     assert last < first - 0.2
+
+
+@EACH
+def test_the_docstring_tells_what_was_measured(rung):
+    """In whole per cent; the losses to two digits."""
+    rows = results.section('rewarded')
+    before, row = rows['babygpt_v20'], rows.get(rung.stem)
+    if rung is REWARDED[0]:
+        numbers = [f'{100 * before["best"][n]:.0f}' for n in ('1', '10')]
+    else:
+        shares = [100 * each[part]['kept'] / each[part]['poems'] for part in ('trained', 'held_out') for each in (before, row)]
+        numbers = [f'{share:.0f}' for share in shares] + [f'{each["loss"]:.2f}' for each in (before, row)]
+    assert re.findall(r'(?<![\dv])[\d.]+', re.search('你会看到：(.*)', rung.source)[1]) == numbers
