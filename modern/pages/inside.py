@@ -136,7 +136,8 @@ def learned(script):
     """A run of v25 or v26 with its defaults, from the pretrained v20: (the bytes of the model that it leaves, what it told).
 
     'curve' is [round, reward, form on the tunes that it practises and on the others, loss, distance] as printed, 'poems' what it wrote
-    for one and the same tune at the first evaluation, in the middle and at the last.
+    for one and the same tune at the first evaluation, in the middle and at the last; 'seconds' are those of all rounds, by the pace of the
+    first 'timed' of them.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = install(script, folder)
@@ -149,7 +150,7 @@ def learned(script):
         curve = [[int(step), *map(float, rest)] for step, *rest, _ in told]
         poems = [[int(told[i][0]), told[i][-1]] for i in (0, len(told) // 2, len(told) - 1)]
         return next(path.parent.glob('model_v*.pth')).read_bytes(), {
-            'curve': curve, 'poems': poems, 'seconds': round(seconds), 'threads': torch.get_num_threads()}
+            'curve': curve, 'poems': poems, 'seconds': round(seconds), 'timed': curve[-1][0], 'threads': torch.get_num_threads()}
 
 
 def places_of_rhyme(forms, bodies):
