@@ -8,6 +8,7 @@ import torch
 from kit.scripts import install, load
 from tests.modern.models import LADDER, POEMS
 from tests.modern.test_bad_input import Told, options_of
+from tests.modern.test_concepts import kept_for_backward
 
 V21 = LADDER['v21']
 SINCE = pytest.mark.parametrize('rung', LADDER.since('v21'))
@@ -21,6 +22,14 @@ def module(tmp_path):
 def model_of(module, **sizes):
     sizes = {'vocab_size': 29, 'block_size': 16, 'n_embd': 24, 'n_head': 4, 'n_kv_head': 2, 'n_layer': 2, 'dropout': 0.5} | sizes
     return module.BabyGPT(**sizes).train()
+
+
+@pytest.mark.parametrize('dropout, bends', [(0.0, False), (0.2, True)])
+def test_on_a_cpu_scores_are_not_stored_only_without_dropout(dropout, bends, module):
+    """As its docstring says: with dropout, what is kept grows with the square of the length."""
+    model = model_of(module, block_size=192, dropout=dropout)
+    kept = [kept_for_backward(model, torch.randint(29, (2, length))) for length in (64, 128, 192)]
+    assert ((kept[2] - kept[1]) / (kept[1] - kept[0]) > 1.1) == bends, kept
 
 
 def test_the_trial_times_both_and_leaves_weights_and_random_numbers_alone(module):
