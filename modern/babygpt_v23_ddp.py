@@ -608,7 +608,8 @@ def main():
             resumed = time.perf_counter()
         if last:
             break
-        batches = batches or from_first(make_batches(train_poems, batch_size * n_processes))  # 一轮看完，再开始一轮
+        if not batches:  # 一轮看完，再开始一轮；发出去的是行号的列表，张量会带上它所在的整张表
+            batches = from_first([rows.tolist() for rows in make_batches(train_poems, batch_size * n_processes)])
         rows = batches.pop()
         mine = rows[rank::n_processes]  # 隔着取，各进程的长短相近
         x, y = get_batch(train_poems, mine if len(mine) else rows[:1])  # (B, T)

@@ -1,6 +1,7 @@
 """Several processes train one model: what a user sees of it."""
 
 import os
+import pickle
 import signal
 
 import pytest
@@ -46,6 +47,27 @@ def test_two_processes_give_the_losses_of_one_and_only_the_first_speaks(alone, t
     for mine, theirs in zip(losses(first.printed), alone[0], strict=True):
         assert mine == pytest.approx(theirs, abs=1.1e-4)
     assert near(weights_of(path), alone[1])
+
+
+def test_an_epoch_is_sent_as_its_row_numbers(tmp_path):
+    """Not as views, each of which is pickled with all that it is a view of."""
+    path, sent = install(V23.path, tmp_path, corpus=CORPUS), tmp_path / 'sent'
+    sent.mkdir()
+
+    def keep(values):
+        sent.joinpath(str(len([*sent.iterdir()]))).write_bytes(pickle.dumps(values))
+        return real(values)
+
+    def watch(module):
+        nonlocal real
+        real, module.dist.broadcast_object_list = module.dist.broadcast_object_list, keep
+
+    real = None
+    first, second = team(path, 2, *EACH, '--max_iters', 4, dies_at=0, dies=watch)
+    assert (first.status, second.status) == (0, 0), first.printed + second.printed
+    epochs = [file.read_bytes() for file in sent.iterdir() if isinstance(pickle.loads(file.read_bytes())[0], list)]
+    assert len(epochs) == 2 and all(sorted(row for rows in pickle.loads(each)[0] for row in rows) == [*range(33)] for each in epochs)
+    assert all(len(each) < 16 * 33 for each in epochs)
 
 
 @pytest.mark.parametrize('dead', [0, 1])
