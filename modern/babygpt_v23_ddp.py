@@ -306,6 +306,8 @@ def compile_model(model, x, y):
     try:
         with torch.random.fork_rng():
             compiled(x, y)[1].backward()  # 算第一次的时候才编译
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # 缺的东西不同，torch 报的错就不同
         reason = str(error).strip().split('\n')[0]
         raise SystemExit(f'这里用不了 --compile（{reason}）：装好 C++ 编译器（显卡还要 triton）再试，或者去掉 --compile。') from error
@@ -644,6 +646,8 @@ if __name__ == '__main__':
         main()
     except KeyboardInterrupt:
         sys.exit('\n已中断。')
+    except torch.OutOfMemoryError:
+        sys.exit('显存放不下：请调小 --batch_size 或 --block_size，或者换小一些的 --preset。')
     except RuntimeError as error:  # 别的进程断了线，通信就报错
         if n_processes == 1:
             raise

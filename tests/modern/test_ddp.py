@@ -11,6 +11,7 @@ from kit.scripts import install, losses
 from tests.modern.forked import lived, team
 from tests.modern.models import LADDER, POEMS
 from tests.modern.test_bad_input import options_of
+from tests.modern.test_fast import out_of_memory
 from tests.modern.test_resume import at_call
 from tests.root.test_bad_input import POSIX
 
@@ -82,6 +83,13 @@ def test_a_process_that_dies_ends_the_run_and_any_number_goes_on(dead, alone, tm
     on = lived(path, '--resume', '--batch_size', 16)
     assert on.status == 0 and [step for step, *_ in losses(on.printed)] == [8], on.printed
     assert near(weights_of(path), alone[1])
+
+
+def test_too_little_memory_is_told_by_the_process_that_has_it(tmp_path):
+    path = install(V23.path, tmp_path, corpus=CORPUS)
+    first, second = team(path, 2, *EACH, dies_at=1, dies=lambda module: at_call(module, 'get_lr', 3, out_of_memory))
+    assert first.status == second.status == 1
+    assert '显存放不下' in second.printed and '个进程停了' not in second.printed and '第 0 个进程停了' in first.printed
 
 
 def test_ctrl_c_stops_all_in_the_same_step(tmp_path):

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from kit.scripts import install, load
+from tests.modern.forked import lived
 from tests.modern.models import LADDER, POEMS
 from tests.modern.test_bad_input import Told, options_of
 from tests.modern.test_concepts import kept_for_backward
+from tests.modern.test_resume import at_call
+from tests.root.test_bad_input import POSIX
 
 V21 = LADDER['v21']
 SINCE = pytest.mark.parametrize('rung', LADDER.since('v21'))
@@ -91,6 +94,27 @@ def test_no_compiler_is_said_in_one_line(module, tmp_path, monkeypatch, capfd):
     assert told.returncode == 1 and '--compile' in told.stderr and 'C++ compiler' in told.stderr
     assert len(told.stderr.strip().splitlines()) == 1
     assert not (tmp_path / 'modern/model.pth').exists()
+
+
+def out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB.\nOf the allocated memory …')
+
+
+@POSIX
+@pytest.mark.parametrize('options', [[], ['--compile']], ids=['while it trains', 'while it compiles'])
+@pytest.mark.parametrize('rung', [*LADDER.since('v21'), LADDER['babygpt_bpe']], ids=str)
+def test_too_little_memory_is_said_in_one_line(rung, options, tmp_path):
+    """And not taken for a missing compiler, though that is told of the first pass, too."""
+    path = install(rung.path, tmp_path, corpus=''.join(POEMS))
+
+    def fills(module):
+        at_call(module, 'get_lr', 3, out_of_memory)
+        if options:
+            module.torch.compile = lambda model, dynamic: out_of_memory
+    told = lived(path, *options_of(V21), *options, dies=fills)
+    assert told.status == 1 and 'Traceback' not in told.printed
+    said = told.printed.strip().splitlines()[-1]
+    assert '--batch_size' in said and '--preset' in said and '编译器' not in told.printed
 
 
 def parsed(module, monkeypatch, *options):
