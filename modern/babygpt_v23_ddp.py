@@ -385,7 +385,9 @@ def set_aside(path):
     """从头训练之前，上一次的文件改名留着：它的模型也许更好，它也许还没有训练完。"""
     try:
         if path.exists():
-            os.replace(path, path.with_name(f'{path.stem}.prev.pth'))
+            kept = path.with_name(f'{path.stem}.prev.pth')
+            os.replace(path, kept)
+            print(f'从头训练：上一次的 {path.name} 改名为 {kept.name}')
     except OSError as error:
         sys.exit(f'给 {path} 改不了名（{error.strerror}）：请改好权限再运行。')
 
@@ -606,7 +608,8 @@ def main():
                 'random': {name: source.get_rng_state() for name, source in random_sources().items()},
                 'seconds': seconds, 'train_seconds': train_seconds, 'n_chars': n_chars,
                 'data': hash_of(text), 'args': kept_args}
-            save(checkpoint_path, pack(model, tokenizer, **state))
+            if step:  # 第 0 步还没有训练，不存，也就不会把上一次的挤掉
+                save(checkpoint_path, pack(model, tokenizer, **state))
             resumed = time.perf_counter()
         if last:
             break

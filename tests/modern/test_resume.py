@@ -39,12 +39,12 @@ def half_written(path, content):
     die()
 
 
-MOMENTS = {  # every evaluation draws two batches of the training part and one of the rest; 16 steps, checkpoints at 0, 4, 8, …
+MOMENTS = {  # every evaluation draws two batches of the training part and one of the rest; 16 steps, checkpoints at 4, 8, …
     'before the first checkpoint': lambda module: at_call(module, 'estimate_loss', 1),
     'in a step': lambda module: at_call(torch.optim.AdamW, 'step', 11),
     'in an evaluation': lambda module: at_call(module, 'write', 6),
-    'while the best model is written': lambda module: at_call(Path, 'write_bytes', 4, half_written),
-    'while the checkpoint is written': lambda module: at_call(Path, 'write_bytes', 5, half_written),
+    'while the best model is written': lambda module: at_call(Path, 'write_bytes', 3, half_written),
+    'while the checkpoint is written': lambda module: at_call(Path, 'write_bytes', 4, half_written),
 }
 
 
@@ -112,6 +112,19 @@ def test_a_fresh_run_keeps_what_the_last_one_left(tmp_path):
     assert lived(path, *OPTIONS, '--max_iters', 4, '--seed', 2, dies=MOMENTS['before the first checkpoint']).status < 0
     for name, content in before.items():
         assert path.with_name(f'{name}.prev.pth').read_bytes() == content and not path.with_name(f'{name}.pth').exists()
+
+
+@POSIX
+def test_forgetting_to_resume_is_told_and_twice_loses_nothing(tmp_path):
+    """Each time it is stopped before it has trained."""
+    path = install(V22.path, tmp_path, corpus=''.join(POEMS))
+    assert '.prev.pth' not in lived(path, *OPTIONS, '--max_iters', 4).printed
+    before = {name: path.with_name(f'{name}.pth').read_bytes() for name in ('model', 'checkpoint')}
+    first, second = (lived(path, *OPTIONS, dies=lambda module: at_call(module, 'get_lr', 1)) for _ in range(2))
+    assert losses(first.printed) == losses(second.printed) != []
+    for name, content in before.items():
+        assert f'{name}.pth 改名为 {name}.prev.pth' in first.printed and f'{name}.prev.pth' not in second.printed
+        assert path.with_name(f'{name}.prev.pth').read_bytes() == content
 
 
 @POSIX
