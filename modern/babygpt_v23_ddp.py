@@ -476,6 +476,8 @@ def parse_args():
     for name in ['block_size', 'n_embd', 'n_head', 'n_kv_head', 'n_layer', 'train_ratio', 'seed'] if checkpoint else []:
         if getattr(args, name) != checkpoint['args'][name]:  # 换了这些，就不是同一次训练
             parser.error(f'--{name} {getattr(args, name)} 接不上：{checkpoint_path.name} 是用 {checkpoint["args"][name]} 训练的')
+    if checkpoint and args.max_iters < checkpoint['step']:
+        parser.error(f'--max_iters {args.max_iters} 接不上：已经训练到第 {checkpoint["step"]} 步')
     if checkpoint and args.precision == 'auto':  # 不用再试，接着用原来的
         args.precision = checkpoint['args']['precision']
 

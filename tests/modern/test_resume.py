@@ -81,6 +81,10 @@ def test_what_a_resumed_run_may_change_and_what_not(tmp_path):
     for option, value in (('n_embd', 48), ('n_layer', 2), ('n_head', 12), ('n_kv_head', 1), ('block_size', 25), ('train_ratio', 0.8), ('seed', 3)):
         refused = lived(path, '--resume', f'--{option}', value)
         assert refused.status == 1 and f'--{option} {value}' in refused.printed and '接不上' in refused.printed, refused.printed
+    refused = lived(path, '--resume', '--max_iters', 3)  # it has taken four
+    assert refused.status == 1 and '--max_iters 3' in refused.printed and '第 4 步' in refused.printed, refused.printed
+    again = lived(path, '--resume')  # has ended, and writes its poems again
+    assert again.status == 0 and not losses(again.printed), again.printed
     other = tmp_path / 'other.txt'
     other.write_text(''.join(POEMS).replace('春', '秋'), encoding='utf-8')
     refused = lived(path, '--resume', '--data', other)
