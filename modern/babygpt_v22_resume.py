@@ -389,7 +389,7 @@ def read_checkpoint(path):
         raise SystemExit(f'{path} 残缺，或者根本不是 checkpoint：去掉 --resume，从头训练。') from error
     rung = checkpoint.get('rung') if isinstance(checkpoint, dict) else None
     if rung != Path(__file__).stem or 'optimizer' not in checkpoint:
-        sys.exit(f'{path} 不是 {Path(__file__).name} 存的 checkpoint（是 {rung} 存的）：去掉 --resume，从头训练。')
+        sys.exit(f'{path} 不是 {Path(__file__).name} 存的 checkpoint：用存它的那个脚本接着训练，或者去掉 --resume，从头训练。')
     return checkpoint
 
 

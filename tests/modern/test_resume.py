@@ -108,6 +108,18 @@ def test_what_is_no_checkpoint_is_refused(content, tmp_path, monkeypatch):
     assert 'checkpoint.pth' in str(told.value) and '--resume' in str(told.value) and '\n' not in str(told.value)
 
 
+def test_what_another_script_saved_is_refused_without_a_guess(tmp_path, monkeypatch):
+    """Its rung may be any text, and a model that this one saved is not called another's."""
+    path = install(V22.path, tmp_path, corpus=''.join(POEMS))
+    for saved in ({'rung': path.stem, 'model': {}}, {'rung': 'babygpt_v23_ddp', 'optimizer': {}}, {'state': 1}, [1]):
+        torch.save(saved, path.with_name('checkpoint.pth'))
+        monkeypatch.setattr(sys, 'argv', [path.name, '--resume'])
+        with pytest.raises(SystemExit) as told:
+            load(path).main()
+        said = str(told.value)
+        assert said.count('babygpt_v22_resume') == 1 and 'babygpt_v23' not in said and 'None' not in said and '用存它的那个脚本' in said
+
+
 @POSIX
 def test_a_fresh_run_keeps_what_the_last_one_left(tmp_path):
     path = install(V22.path, tmp_path, corpus=''.join(POEMS))
