@@ -560,6 +560,8 @@ def parse_args():
         args.precision = checkpoint['args']['precision']
 
     text = read_text(args.data_path, args.train_ratio, args.block_size)
+    if from_first(hash_of(text)) != hash_of(text):  # 各进程要排出同一张表
+        sys.exit(f'{args.data_path} 和第 0 个进程读的不同：每台机器上要放同一份文本。')
     if checkpoint and hash_of(text) != checkpoint['data']:
         sys.exit(f'{args.data_path} 接不上：{checkpoint_path.name} 是用另一份文本训练的，请用 --data 给出原来的。')
     if args.prompts is None:  # 别人的文本里不一定有这两个词牌
@@ -589,8 +591,10 @@ def died(reason):
 def main():
     if n_processes > 1:
         join_processes()
-    if rank:  # 只有第 0 个进程说话；参数说得通，以后再出了错，哪个进程都要说
-        sys.stdout = sys.stderr = io.StringIO()
+    if rank:  # 只有第 0 个进程说话
+        sys.stdout = io.StringIO()
+    if local_rank:  # 参数说不通，一台机器只说一遍；以后再出了错，哪个进程都要说
+        sys.stderr = io.StringIO()
     args, text, checkpoint = parse_args()
     sys.stderr = sys.__stderr__
     globals().update(vars(args))  # 从这里起，顶部的常量就是这一次的取值

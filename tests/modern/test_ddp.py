@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kit.scripts import install, losses
-from tests.modern.forked import lived, team
+from tests.modern.forked import Life, environment_of, free_port, lived, team
 from tests.modern.models import LADDER, POEMS
 from tests.modern.test_bad_input import options_of
 from tests.modern.test_fast import out_of_memory
@@ -83,6 +83,31 @@ def test_a_process_that_dies_ends_the_run_and_any_number_goes_on(dead, alone, tm
     on = lived(path, '--resume', '--batch_size', 16)
     assert on.status == 0 and [step for step, *_ in losses(on.printed)] == [8], on.printed
     assert near(weights_of(path), alone[1])
+
+
+def two_machines(path, *options, second=()):
+    """A process on each of two machines: both are the first on theirs; the second has these options, too."""
+    port = free_port()
+    lives = [Life(path, *options, *more, rank=rank, **environment_of(rank, 2, port) | {'LOCAL_RANK': '0'}) for rank, more in ((0, ()), (1, second))]
+    return [life.ended() for life in lives]
+
+
+def test_two_machines_with_the_same_text_train_and_only_the_first_speaks(tmp_path):
+    path = install(V23.path, tmp_path, corpus=CORPUS)
+    first, second = two_machines(path, *EACH, '--max_iters', 4)
+    assert (first.status, second.status) == (0, 0), first.printed + second.printed
+    assert [step for step, *_ in losses(first.printed)] == [0, 4] and second.printed == ''
+
+
+@pytest.mark.parametrize('text', [None, CORPUS.replace('春', '秋')], ids=['no text', 'another text'])
+def test_a_second_machine_that_lacks_the_text_says_so(text, tmp_path):
+    path, other = install(V23.path, tmp_path, corpus=CORPUS), tmp_path / 'other.txt'
+    if text:
+        other.write_text(text, encoding='utf-8')
+    first, second = two_machines(path, *EACH, second=['--data', other])
+    assert first.status == second.status == 1 and 'other.txt' in second.printed, first.printed + second.printed
+    assert len(second.printed.strip().splitlines()) == 1 and ('第 0 个进程' in second.printed) == bool(text)
+    assert 'Traceback' not in first.printed and not path.with_name('checkpoint.pth').exists()
 
 
 def test_too_little_memory_is_told_by_the_process_that_has_it(tmp_path):
