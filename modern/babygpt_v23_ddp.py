@@ -509,8 +509,8 @@ def parse_args():
 
 def died(reason):
     """有一个进程停了，别的也走不下去，这时要说的话。"""
-    return (f'第 {rank} 个进程停了（{reason}）：多半是另一个进程出了错，或者被杀了。'
-            f'{checkpoint_path.name} 是完整的，加 --resume 接着训练。')
+    kept = f'{checkpoint_path.name} 是完整的，加 --resume 接着训练。' if checkpoint_path.exists() else ''
+    return f'第 {rank} 个进程停了（{reason}）。{kept}'
 
 
 def main():
@@ -565,7 +565,7 @@ def main():
 
     signal.signal(signal.SIGINT, interrupt)
     if n_processes > 1:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(died('torchrun 让它停下')))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(died('torchrun 让它停下：别的进程出了错，或者又按了一次 Ctrl-C')))
     started = resumed = time.perf_counter()
     train_seconds = 0.0
     batches, n_chars = [], 0
@@ -660,4 +660,5 @@ if __name__ == '__main__':
     except RuntimeError as error:  # 别的进程断了线，通信就报错
         if n_processes == 1:
             raise
-        sys.exit(died(str(error).strip().split('\n')[0]))
+        reason = str(error).strip().split('\n')[0]
+        sys.exit(died(f'通信断了，多半是别的进程出了错或者被杀了：{reason}'))

@@ -50,6 +50,21 @@ def test_two_processes_give_the_losses_of_one_and_only_the_first_speaks(alone, t
     assert near(weights_of(path), alone[1])
 
 
+def test_what_was_not_saved_is_not_promised(tmp_path):
+    """One dies before the first checkpoint, and the other is told to stop as torchrun tells it."""
+    path = install(V23.path, tmp_path, corpus=CORPUS)
+    first, _ = team(path, 2, *EACH, dies_at=1, dies=lambda module: at_call(module, 'get_lr', 3))
+    assert '第 0 个进程停了（通信断了，' in first.printed and '--resume' not in first.printed
+
+    def told(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 1e-3
+    first, second = team(path, 2, *EACH, dies_at=1, dies=lambda module: at_call(module, 'get_lr', 3, told))
+    assert first.status == second.status == 1
+    said = second.printed.strip()
+    assert said.startswith('第 1 个进程停了（torchrun 让它停下：') and 'Ctrl-C' in said and '--resume' not in said and '\n' not in said
+
+
 def test_an_epoch_is_sent_as_its_row_numbers(tmp_path):
     """Not as views, each of which is pickled with all that it is a view of."""
     path, sent = install(V23.path, tmp_path, corpus=CORPUS), tmp_path / 'sent'
@@ -78,7 +93,8 @@ def test_a_process_that_dies_ends_the_run_and_any_number_goes_on(dead, alone, tm
     lives = team(path, 2, *EACH, dies_at=dead, dies=lambda module: at_call(torch.optim.AdamW, 'step', 7))
     left = lives[1 - dead]
     assert lives[dead].status == -signal.SIGKILL and left.status == 1
-    assert f'第 {1 - dead} 个进程停了' in left.printed and '--resume' in left.printed and 'Traceback' not in left.printed
+    assert f'第 {1 - dead} 个进程停了（通信断了，' in left.printed and 'Traceback' not in left.printed
+    assert 'checkpoint.pth 是完整的，加 --resume' in left.printed
     assert torch.load(path.with_name('checkpoint.pth'), weights_only=True)['step'] == 4
     on = lived(path, '--resume', '--batch_size', 16)
     assert on.status == 0 and [step for step, *_ in losses(on.printed)] == [8], on.printed
