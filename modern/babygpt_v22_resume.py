@@ -1,11 +1,12 @@
 """BabyGPT v22：断了，接着训练
 
-训练几个小时，断电一次就全没了，谁也受不了。这一级每次评估之后存一份 checkpoint.pth，里面是接着走下去要用的一切：
-参数、优化器为每个参数记的数、走到第几步、随机数生成器的状态、这一轮里还没有看的各批、最低的验证损失、wandb 的编号。
-少了哪一样都能继续，可是走的就不是原来那条路了：没有优化器的数，AdamW 又要从头记起；没有次序，有的词看两遍，有的一遍也没有。
+训练几个小时，断电一次，剩下的只有 model.pth 里的参数，接不下去。这一级每次评估之后存一份 checkpoint.pth，
+里面是接着走下去要用的一切：参数、优化器为每个参数记的数、走到第几步、随机数生成器的状态、这一轮里还没有看的各批、
+最低的验证损失、wandb 的编号。参数以外，少了一样也能继续，可是走的就不是原来那条路了：
+没有优化器的数，AdamW 又要从头记起；没有次序，有的词看两遍，有的一遍也没有。
 
-不管什么时候被杀掉，加上 --resume 再运行，从最近的 checkpoint.pth 接着走；在 CPU 上，以后打印的损失和没有断过的那一次
-一位不差。model.pth 仍是验证损失最低的模型，checkpoint.pth 是最近的一步，写词的脚本两样都能读。
+不管什么时候被杀掉，加上 --resume 再运行，从最近的 checkpoint.pth 接着走；在同一台机器的 CPU 上，
+以后打印的损失和没有断过的那一次一位不差。model.pth 仍是验证损失最低的模型，checkpoint.pth 是最近的一步，写词的脚本两样都能读。
 接着训练时不用重打选项：超参数都记着；换了模型的大小，或者换了文本（比的是哈希值），会指出来，不会接错。
 
 运行（CPU 约 10 分钟）：python modern/babygpt_v22_resume.py
@@ -298,6 +299,8 @@ def compile_model(model, x, y):
     try:
         with torch.random.fork_rng():
             compiled(x, y)[1].backward()  # 算第一次的时候才编译
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # 缺的东西不同，torch 报的错就不同
         reason = str(error).strip().split('\n')[0]
         raise SystemExit(f'这里用不了 --compile（{reason}）：装好 C++ 编译器（显卡还要 triton）再试，或者去掉 --compile。') from error
@@ -349,7 +352,9 @@ def set_aside(path):
     """从头训练之前，上一次的文件改名留着：它的模型也许更好，它也许还没有训练完。"""
     try:
         if path.exists():
-            os.replace(path, path.with_name(f'{path.stem}.prev.pth'))
+            kept = path.with_name(f'{path.stem}.prev.pth')
+            os.replace(path, kept)
+            print(f'从头训练：上一次的 {path.name} 改名为 {kept.name}')
     except OSError as error:
         sys.exit(f'给 {path} 改不了名（{error.strerror}）：请改好权限再运行。')
 
@@ -385,7 +390,7 @@ def read_checkpoint(path):
         raise SystemExit(f'{path} 残缺，或者根本不是 checkpoint：去掉 --resume，从头训练。') from error
     rung = checkpoint.get('rung') if isinstance(checkpoint, dict) else None
     if rung != Path(__file__).stem or 'optimizer' not in checkpoint:
-        sys.exit(f'{path} 不是 {Path(__file__).name} 存的 checkpoint（是 {rung} 存的）：去掉 --resume，从头训练。')
+        sys.exit(f'{path} 不是 {Path(__file__).name} 存的 checkpoint：用存它的那个脚本接着训练，或者去掉 --resume，从头训练。')
     return checkpoint
 
 
@@ -436,6 +441,8 @@ def parse_args():
     for name in ['block_size', 'n_embd', 'n_head', 'n_kv_head', 'n_layer', 'train_ratio', 'seed'] if checkpoint else []:
         if getattr(args, name) != checkpoint['args'][name]:  # 换了这些，就不是同一次训练
             parser.error(f'--{name} {getattr(args, name)} 接不上：{checkpoint_path.name} 是用 {checkpoint["args"][name]} 训练的')
+    if checkpoint and args.max_iters < checkpoint['step']:
+        parser.error(f'--max_iters {args.max_iters} 接不上：已经训练到第 {checkpoint["step"]} 步')
     if checkpoint and args.precision == 'auto':  # 不用再试，接着用原来的
         args.precision = checkpoint['args']['precision']
 
@@ -546,7 +553,8 @@ def main():
                 'random': {name: source.get_rng_state() for name, source in random_sources().items()},
                 'seconds': seconds, 'train_seconds': train_seconds, 'n_chars': n_chars,
                 'data': hash_of(text), 'args': kept_args}
-            save(checkpoint_path, pack(model, tokenizer, **state))
+            if step:  # 第 0 步还没有训练，不存，也就不会把上一次的挤掉
+                save(checkpoint_path, pack(model, tokenizer, **state))
             resumed = time.perf_counter()
         if last:
             break
@@ -576,3 +584,5 @@ if __name__ == '__main__':
         main()
     except KeyboardInterrupt:
         sys.exit('\n已中断。')
+    except torch.OutOfMemoryError:
+        sys.exit('显存放不下：请调小 --batch_size 或 --block_size，或者换小一些的 --preset。')

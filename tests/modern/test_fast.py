@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from kit.scripts import install, load
+from tests.modern.forked import lived
 from tests.modern.models import LADDER, POEMS
 from tests.modern.test_bad_input import Told, options_of
+from tests.modern.test_concepts import kept_for_backward
+from tests.modern.test_resume import at_call
+from tests.root.test_bad_input import POSIX
 
 V21 = LADDER['v21']
 SINCE = pytest.mark.parametrize('rung', LADDER.since('v21'))
@@ -21,6 +25,14 @@ def module(tmp_path):
 def model_of(module, **sizes):
     sizes = {'vocab_size': 29, 'block_size': 16, 'n_embd': 24, 'n_head': 4, 'n_kv_head': 2, 'n_layer': 2, 'dropout': 0.5} | sizes
     return module.BabyGPT(**sizes).train()
+
+
+@pytest.mark.parametrize('dropout, bends', [(0.0, False), (0.2, True)])
+def test_on_a_cpu_scores_are_not_stored_only_without_dropout(dropout, bends, module):
+    """As its docstring says: with dropout, what is kept grows with the square of the length."""
+    model = model_of(module, block_size=192, dropout=dropout)
+    kept = [kept_for_backward(model, torch.randint(29, (2, length))) for length in (64, 128, 192)]
+    assert ((kept[2] - kept[1]) / (kept[1] - kept[0]) > 1.1) == bends, kept
 
 
 def test_the_trial_times_both_and_leaves_weights_and_random_numbers_alone(module):
@@ -82,6 +94,27 @@ def test_no_compiler_is_said_in_one_line(module, tmp_path, monkeypatch, capfd):
     assert told.returncode == 1 and '--compile' in told.stderr and 'C++ compiler' in told.stderr
     assert len(told.stderr.strip().splitlines()) == 1
     assert not (tmp_path / 'modern/model.pth').exists()
+
+
+def out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 MiB.\nOf the allocated memory …')
+
+
+@POSIX
+@pytest.mark.parametrize('options', [[], ['--compile']], ids=['while it trains', 'while it compiles'])
+@pytest.mark.parametrize('rung', [*LADDER.since('v21'), LADDER['babygpt_bpe']], ids=str)
+def test_too_little_memory_is_said_in_one_line(rung, options, tmp_path):
+    """And not taken for a missing compiler, though that is told of the first pass, too."""
+    path = install(rung.path, tmp_path, corpus=''.join(POEMS))
+
+    def fills(module):
+        at_call(module, 'get_lr', 3, out_of_memory)
+        if options:
+            module.torch.compile = lambda model, dynamic: out_of_memory
+    told = lived(path, *options_of(V21), *options, dies=fills)
+    assert told.status == 1 and 'Traceback' not in told.printed
+    said = told.printed.strip().splitlines()[-1]
+    assert '--batch_size' in said and '--preset' in said and '编译器' not in told.printed
 
 
 def parsed(module, monkeypatch, *options):

@@ -2,11 +2,14 @@
 
 import difflib
 import re
+import tomllib
 from statistics import mean, median
 
 import pytest
 
+from kit import results
 from kit.experiments import settings_of
+from kit.files import read
 from kit.source import significant
 from tests.modern.models import LADDER
 
@@ -35,3 +38,16 @@ def test_the_docstring_tells_the_measured_losses_and_forms(rung):
         assert len(form) == 3
         assert loss == f'{mean(row["loss"] for row in form):.2f}'
         assert share == f'{mean(100 * row["kept"] / row["poems"] for row in form):.0f}'
+
+
+def test_the_docstring_of_v21_tells_the_measured_steps_and_memory():
+    """And so do the English words for it, which are found by the Chinese line."""
+    fast, v20, v21 = results.section('fast'), 'babygpt_v20_tied_embedding', 'babygpt_v21_fast'
+    steps = [fast[name] for name in (f'{v20} step', f'{v21} step float32', f'{v21} step bfloat16')]
+    right = [f'{row["milliseconds"]:.1f}' for row in steps] + [f'{fast[f"{rung} length 2048"]["megabytes"]:,}' for rung in (v20, v21)]
+    assert all(', 2 cores,' in row['machine'] for row in steps)
+    [line] = re.findall('你会看到：.*', LADDER['v21'].source)
+    english = tomllib.loads(read('modern/pages/en/comments.toml'))[line]
+    said = re.search(r'从 v20 的 ([\d.]+) 毫秒到 ([\d.]+) 毫秒，用 bfloat16 是 ([\d.]+) 毫秒；一行 2,048 字，.*从 ([\d,]+) MB 到 ([\d,]+) MB', line)
+    assert [*said.groups()] == right, f'write {right} into the docstring of v21, and into its line in modern/pages/en/comments.toml'
+    assert re.findall(r'(?<![\dv])\d[\d.,]*\d(?= ms| MB)', english) == right

@@ -39,12 +39,12 @@ def half_written(path, content):
     die()
 
 
-MOMENTS = {  # every evaluation draws two batches of the training part and one of the rest; 16 steps, checkpoints at 0, 4, 8, …
+MOMENTS = {  # every evaluation draws two batches of the training part and one of the rest; 16 steps, checkpoints at 4, 8, …
     'before the first checkpoint': lambda module: at_call(module, 'estimate_loss', 1),
     'in a step': lambda module: at_call(torch.optim.AdamW, 'step', 11),
     'in an evaluation': lambda module: at_call(module, 'write', 6),
-    'while the best model is written': lambda module: at_call(Path, 'write_bytes', 4, half_written),
-    'while the checkpoint is written': lambda module: at_call(Path, 'write_bytes', 5, half_written),
+    'while the best model is written': lambda module: at_call(Path, 'write_bytes', 3, half_written),
+    'while the checkpoint is written': lambda module: at_call(Path, 'write_bytes', 4, half_written),
 }
 
 
@@ -81,6 +81,10 @@ def test_what_a_resumed_run_may_change_and_what_not(tmp_path):
     for option, value in (('n_embd', 48), ('n_layer', 2), ('n_head', 12), ('n_kv_head', 1), ('block_size', 25), ('train_ratio', 0.8), ('seed', 3)):
         refused = lived(path, '--resume', f'--{option}', value)
         assert refused.status == 1 and f'--{option} {value}' in refused.printed and '接不上' in refused.printed, refused.printed
+    refused = lived(path, '--resume', '--max_iters', 3)  # it has taken four
+    assert refused.status == 1 and '--max_iters 3' in refused.printed and '第 4 步' in refused.printed, refused.printed
+    again = lived(path, '--resume')  # has ended, and writes its poems again
+    assert again.status == 0 and not losses(again.printed), again.printed
     other = tmp_path / 'other.txt'
     other.write_text(''.join(POEMS).replace('春', '秋'), encoding='utf-8')
     refused = lived(path, '--resume', '--data', other)
@@ -104,6 +108,18 @@ def test_what_is_no_checkpoint_is_refused(content, tmp_path, monkeypatch):
     assert 'checkpoint.pth' in str(told.value) and '--resume' in str(told.value) and '\n' not in str(told.value)
 
 
+def test_what_another_script_saved_is_refused_without_a_guess(tmp_path, monkeypatch):
+    """Its rung may be any text, and a model that this one saved is not called another's."""
+    path = install(V22.path, tmp_path, corpus=''.join(POEMS))
+    for saved in ({'rung': path.stem, 'model': {}}, {'rung': 'babygpt_v23_ddp', 'optimizer': {}}, {'state': 1}, [1]):
+        torch.save(saved, path.with_name('checkpoint.pth'))
+        monkeypatch.setattr(sys, 'argv', [path.name, '--resume'])
+        with pytest.raises(SystemExit) as told:
+            load(path).main()
+        said = str(told.value)
+        assert said.count('babygpt_v22_resume') == 1 and 'babygpt_v23' not in said and 'None' not in said and '用存它的那个脚本' in said
+
+
 @POSIX
 def test_a_fresh_run_keeps_what_the_last_one_left(tmp_path):
     path = install(V22.path, tmp_path, corpus=''.join(POEMS))
@@ -112,6 +128,19 @@ def test_a_fresh_run_keeps_what_the_last_one_left(tmp_path):
     assert lived(path, *OPTIONS, '--max_iters', 4, '--seed', 2, dies=MOMENTS['before the first checkpoint']).status < 0
     for name, content in before.items():
         assert path.with_name(f'{name}.prev.pth').read_bytes() == content and not path.with_name(f'{name}.pth').exists()
+
+
+@POSIX
+def test_forgetting_to_resume_is_told_and_twice_loses_nothing(tmp_path):
+    """Each time it is stopped before it has trained."""
+    path = install(V22.path, tmp_path, corpus=''.join(POEMS))
+    assert '.prev.pth' not in lived(path, *OPTIONS, '--max_iters', 4).printed
+    before = {name: path.with_name(f'{name}.pth').read_bytes() for name in ('model', 'checkpoint')}
+    first, second = (lived(path, *OPTIONS, dies=lambda module: at_call(module, 'get_lr', 1)) for _ in range(2))
+    assert losses(first.printed) == losses(second.printed) != []
+    for name, content in before.items():
+        assert f'{name}.pth 改名为 {name}.prev.pth' in first.printed and f'{name}.prev.pth' not in second.printed
+        assert path.with_name(f'{name}.prev.pth').read_bytes() == content
 
 
 @POSIX
