@@ -23,9 +23,9 @@ SAY = {
            'goes on': '--resume 从这里接着走', 'processes': '两个进程走同样的一步', 'its share': '第 {} 份', 'process': '第 {} 个进程', 'own gradient': '自己的梯度',
            'put together': 'all_reduce：按字数平均', 'same step': '同样的一步', 'cuts': '同一句，合并得越来越多', 'merges': '{} 次合并：{} 个 token',
            'rewards': '各首的奖励', 'poem number': '第 {} 首', 'a round': '一轮', 'write': '写一组', 'by itself': '现在的模型，几个词牌各写几首', 'winners': '留下赢家',
-           'form and copies': '合句式，没有抄', 'judge': '逐句地评', 'right or wrong': '对是 1，错是 0，后面不评', 'advantages': '减去同组的平均', 'better or worse': '优势：比同组好多少',
+           'form and copies': '合句式，没有抄', 'judge': '每个位置抽一组字', 'right or wrong': '还合得上是 1，不然是 0', 'advantages': '减去同组的平均', 'better or worse': '优势：比同组好多少',
            'loss of winners': '赢家的损失', 'loss of all': '优势 × 概率的对数', 'mean per character': '每字的平均', 'and the distance': '加上离出发的模型多远', 'real poems': '加上真词的损失', 'hold the rest': '别的不丢',
-           'a step': '走一步', 'next round': '下一轮', 'group': '一组四首，各字的优势'},
+           'a step': '走一步', 'next round': '下一轮', 'group': '四首，每个字写得对不对'},
     'en': {'trunk': 'From ids to logits: the whole model', 'attention': 'Inside attention',
            'feed_forward': 'Inside the feed-forward network', 'loop': 'The training loop',
            'to loss': 'compare: loss', 'to text': 'softmax, draw the next', 'split': 'split into heads', 'turn': 'rotate',
@@ -44,9 +44,9 @@ SAY = {
            'goes on': '--resume goes on from here', 'processes': 'Two processes take the same step', 'its share': 'share {}', 'process': 'process {}', 'own gradient': 'its gradient',
            'put together': 'all_reduce: mean over characters', 'same step': 'the same step', 'cuts': 'One line, with more and more merges', 'merges': '{} merges: {} tokens',
            'rewards': 'The rewards of the poems', 'poem number': 'poem {}', 'a round': 'A round', 'write': 'write groups', 'by itself': 'the model as it is now', 'winners': 'keep the winners',
-           'form and copies': 'form kept, nothing copied', 'judge': 'judge each clause', 'right or wrong': 'right: 1; wrong: 0, and stop', 'advantages': 'less the mean of the group', 'better or worse': 'advantage: how much better',
+           'form and copies': 'form kept, nothing copied', 'judge': 'a group at every place', 'right or wrong': 'still in form: 1; else 0', 'advantages': 'less the mean of the group', 'better or worse': 'advantage: how much better',
            'loss of winners': 'loss of the winners', 'loss of all': 'advantage × log-probability', 'mean per character': 'mean over characters', 'and the distance': 'and the distance from the start', 'real poems': 'and the loss of real poems', 'hold the rest': 'so that the rest is kept',
-           'a step': 'take a step', 'next round': 'next round', 'group': 'Four poems of a group, the advantage of each character'}}
+           'a step': 'take a step', 'next round': 'next round', 'group': 'Four poems, and whether each character is right'}}
 
 
 def flow(number, say, example):
@@ -513,7 +513,7 @@ def rounds(say, rung):
 
 
 def group(say, ex, row=15):
-    """The characters below the title of the poems of a group, `row` in a row: better than the group, worse, alike, not judged."""
+    """The characters below the title of some poems, `row` in a row: right, wrong, not judged."""
     cell, left = 21, 26
     d = Drawing(say['group'], width=left + cell * row + 4)
     for place, (chars, values) in enumerate(zip(ex['chars'], ex['values'], strict=True)):
@@ -521,7 +521,7 @@ def group(say, ex, row=15):
         d.text(left - 10, top + 17, place + 1, 'axis', 'end')
         for i, char in enumerate(chars):
             judged = i < len(values) and values[i] > -math.inf
-            css = ('cell held' if values[i] > 0 else 'cell done' if values[i] < 0 else 'part') if judged else 'cell empty'
+            css = ('cell held' if values[i] > 0 else 'cell done') if judged else 'cell empty'
             x, y = left + cell * (i % row), top + 24 * (i // row)
             d.add(f'<rect x="{x + 1}" y="{y}" width="{cell - 2}" height="22" rx="4" class="{css}"/>')
             d.text(x + cell / 2, y + 16, '↵' if char == '\n' else char, 'tag' if css == 'cell done' else '' if judged else 'axis')

@@ -610,18 +610,23 @@ def v25():
 
 
 def v26():
-    """A group judged clause by clause, and its advantages; beside them those of whole poems. The poems of the measured run, judged."""
+    """A group of four poems, the characters of each judged; a group drawn at the first wrong place of one; the poems of the measured run, judged."""
     script, (forms, _) = module('babygpt_v26_grpo'), known_forms('babygpt_v26_grpo')
     title = len(GROUP[0].partition('\n')[0]) + 1
-    judged = [script.judge_clauses(poem, forms) for poem in GROUP]
-    values = [row[title:].tolist() for _, row in script.group_advantages(GROUP, forms)]
-    per_clause = [[values[i][end - title - 1] for end in ends] for i, (ends, _) in enumerate(judged)]
-    rewards = torch.tensor([script.reward(poem, forms) for poem in GROUP])
+    judged = [script.judge(poem, forms) for poem in GROUP]
+    right = [[1 if rewards[i, script.kind_of(text[i])] else -1 for i in range(title, len(text))] for text, rewards in judged]
+    whole = torch.tensor([script.reward(poem, forms) for poem in GROUP])
     run = results.load().get('rewarded', {}).get('babygpt_v26_grpo', {})
-    return {'poems': [poem.strip() for poem in GROUP], 'chars': [poem[title:] for poem in GROUP], 'values': padded(values),
-            'rewards': padded([row for _, row in judged]), 'advantages': padded(per_clause), 'whole': rewards,
-            'compared': script.advantages(rewards[:, None])[:, 0],
-            'three_wrong': script.advantages(torch.tensor([[1.0], [0.0], [0.0], [0.0]]))[:2, 0],
+    model, tokenizer, _ = script.load_model(script.pretrained_path)
+    text, rewards = judged[3]
+    torch.manual_seed(script.seed)
+    with torch.no_grad():
+        drawn = script.pick(script.scores_of(model, torch.tensor([tokenizer.encode(text[:-1])]))[:, -1], script.group_size)[0].tolist()
+    group = [tokenizer.decode([i]) for i in drawn]
+    worth = rewards[-1][[script.kind_of(char) for char in group]]
+    return {'poems': [poem.strip() for poem in GROUP], 'chars': [poem[title:] for poem in GROUP], 'values': padded(right),
+            'text': text, 'kinds': rewards[-1], 'group': group, 'rewards': worth, 'advantages': script.advantages(worth), 'whole': whole,
+            'compared': script.advantages(whole), 'three_wrong': script.advantages(torch.tensor([1.0, 0.0, 0.0, 0.0]))[:2],
             'told': [told(script, forms, *poem) for poem in run.get('poems', [])]}
 
 
@@ -636,9 +641,10 @@ def told(script, forms, step, poem):
     given = len(script.tune_of(poem)) + 1
     ended = len(poem) + 2 - given <= script.max_new_tokens
     text = poem + '\n\n' * ended
-    rewards = script.judge_clauses(text, forms)[1]
-    clauses = [each.span() for each in re.finditer('[^。，、！？；：\n]+', poem)][1:]  # the first is the title
-    start, end = clauses[:len(rewards)][-1] if rewards and not rewards[-1] else (len(poem), len(poem))
+    judged, rewards = script.judge(text, forms)
+    start = end = len(poem)
+    if not rewards[-1, script.kind_of(judged[-1])]:
+        *_, (start, end) = (each.span() for each in re.finditer('[^。，、！？；：\n]+', poem) if each.start() < len(judged))
     return {'step': step, 'poem': poem, 'ended': ended, 'kept': script.reward(text, forms) == 1, 'parts': [poem[:start], poem[start:end], poem[end:]]}
 
 

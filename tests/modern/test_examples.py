@@ -24,8 +24,8 @@ def test_the_clause_that_is_marked_is_the_one_that_is_wrong(poem, wrong, rest):
     assert ''.join(told['parts']) == poem and told['parts'][1:] == [wrong, rest]
 
 
-def test_a_poem_that_never_ends_keeps_no_form_and_has_no_clause_marked():
+def test_a_poem_that_never_ends_keeps_no_form_and_is_marked_where_it_goes_on():
     script = module_of(LADDERS['modern']['babygpt_v26_grpo'])
     poem = RIGHT + '\n' + '休' * (script.max_new_tokens - len(RIGHT) + 3)  # as many as it may write, behind 归字谣 and a space
     told = examples.told(script, FORMS, 0, poem)
-    assert not told['ended'] and not told['kept'] and told['parts'] == [poem, '', '']
+    assert not told['ended'] and not told['kept'] and told['parts'] == [RIGHT + '\n', poem[len(RIGHT) + 1:], '']
