@@ -2,13 +2,13 @@
 
 模型一个参数也没有变，变的是怎么算。一，注意力交给 F.scaled_dot_product_attention：一块一块地算，T × T 的得分从不整张存下来
 （FlashAttention，Dao 等 2022，第 3 节），训练要存的数于是随 T 增长，不再随 T² 增长。在 CPU 上，dropout 是 0 才这样；
-不是 0，得分就和 v20 一样整张存下来。二，autocast：训练时矩阵乘法用 bfloat16，
-它的指数和 float32 一样长，尾数只存 7 位，float32 存 23 位；参数、优化器、评估仍是 float32。有的处理器这样快，有的反而慢，所以不猜：
+不是 0，得分就和 v20 一样整张存下来。二，autocast：训练时矩阵乘法用 bfloat16，它的指数和 float32 一样长，
+尾数只存 7 位，float32 存 23 位；参数、优化器、评估仍是 float32。有的处理器这样快，有的反而慢，所以不猜：
 开始时在真的模型、真的一批词上各试一秒，用快的那一种，打印出来。三，--compile：torch.compile 把模型编译成更大块的运算。
 四，--preset：按机器给出一组大小，modern/README.md 里有各组的参数和内存。
 
-你会看到：在两核的 CPU 上，一步从 v20 的 73.3 毫秒到 70.7 毫秒，用 bfloat16 是 123.4 毫秒；一行 2,048 字，训练的峰值内存从 1,471 MB 到 642 MB。
-用 --precision float32，前几十步的损失和 v20 的相差不到 1e-3。--compile 快多少没有测过。
+你会看到：两核的 CPU 上，一步从 v20 的 73.3 毫秒到 70.7 毫秒，用 bfloat16 是 123.4 毫秒；--compile 没有测过。
+一行 2,048 字，训练的峰值内存从 1,471 MB 到 642 MB。用 --precision float32，前几十步的损失和 v20 的相差不到 1e-3。
 
 运行（CPU 约 10 分钟）：python modern/babygpt_v21_fast.py
 换一组大小：python modern/babygpt_v21_fast.py --preset gpu8 --compile
