@@ -303,7 +303,7 @@ def get_lr(step, learning_rate, warmup_iters, max_iters):
 
 def compile_model(model, x, y):
     """torch.compile 过的模型，和原来的是同一组参数；这里没有它要的编译器，就说明原因并退出。x 和 y 是 (B, T)。"""
-    compiled = torch.compile(model, dynamic=True)  # 各批的 T 不同，只编译一次
+    compiled = torch.compile(model, dynamic=True)  # 各批的 T 不同，dynamic 让一次编译管所有的 T
     try:
         with torch.random.fork_rng():
             compiled(x, y)[1].backward()  # 算第一次的时候才编译
