@@ -297,7 +297,7 @@ def compile_model(model, x, y):
         raise
     except Exception as error:  # 缺的东西不同，torch 报的错就不同
         reason = str(error).strip().split('\n')[0]
-        raise SystemExit(f'这里用不了 --compile（{reason}）：装好 C++ 编译器（显卡还要 triton）再试，或者去掉 --compile。') from error
+        raise SystemExit(f'这里用不了 --compile（{reason}）：装好 C++ 编译器（显卡还要 triton）再试，或者用 --no-compile。') from error
     return compiled
 
 
@@ -370,7 +370,7 @@ def parse_args():
                          help=f'用来训练的 UTF-8 文本（默认 {data_path.name}）')
     options.add_argument('--precision', choices=['auto', 'float32', 'bfloat16'], default=precision, metavar='精度',
                          help='训练时矩阵乘法用 float32 还是 bfloat16；auto 各试一秒，用快的（默认 auto）')
-    options.add_argument('--compile', action='store_true', help='用 torch.compile，要有 C++ 编译器，显卡还要 triton')
+    options.add_argument('--compile', action=argparse.BooleanOptionalAction, help='用 torch.compile，要有 C++ 编译器，显卡还要 triton')
     options.add_argument('--preset', metavar='名称', help=f'用一组现成的大小、批和精度：{"、".join(presets)}')
     options.add_argument('-h', '--help', action='help', help='显示这段说明')
     preset = parser.parse_known_args()[0].preset
