@@ -47,15 +47,16 @@ from torch.nn import functional as F
 device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else 'cpu'
 
 # 超参数：命令行可以改任何一个，行末的注释就是 --help 里的说明
-n_tunes = 8  # 每一轮写几个词牌
-num_samples = 16  # 每个词牌写几首
+n_tunes = 16  # 每一轮写几个词牌
+num_samples = 4  # 每个词牌写几首
+group_size = 16  # 每个位置抽几个字，是一组
 batch_size = 16  # 训练时几首一批，也是每一轮看几首真词
-learning_rate = 3e-4  # 优化器每一步走多大
+learning_rate = 4e-4  # 优化器每一步走多大
 kl_weight = 0.03  # 离出发的模型的距离，在损失里占多少
-real_weight = 0.05  # 真词的损失，占多少
-max_iters = 130  # 一共多少轮，每一轮走一步
-warmup_iters = 5  # 学习率用多少轮升到最高
-eval_interval = 13  # 每隔多少轮评估一次
+real_weight = 0.01  # 真词的损失，占多少
+max_iters = 200  # 一共多少轮，每一轮走一步
+warmup_iters = 10  # 学习率用多少轮升到最高
+eval_interval = 20  # 每隔多少轮评估一次
 eval_iters = 20  # 每次评估取多少批真词求平均
 eval_samples = 5  # 每次评估，每个词牌写几首
 max_new_tokens = 120  # 每首最多写多少个字
@@ -262,12 +263,12 @@ class BabyGPT(nn.Module):
             yield idx
 
 
-def pick(logits):
-    """从得分 (B, V) 里挑出下一个字 (B, 1)：不筛，就按模型的概率抽，要学的正是这样写出来的词。"""
+def pick(logits, n=1):
+    """从每个位置的得分 (..., V) 里挑出下一个字，各挑 n 次 (..., n)：不筛，就按模型的概率抽，要学的正是这样写出来的词。"""
     # 概率一段接一段排成一条线，在线上随机点一点，落在谁那一段就是谁：只要一个随机数，torch.multinomial 给每个字都抽一个
-    cumulative = F.softmax(logits, dim=-1).cumsum(dim=-1)  # (B, V)
-    draw = 1 - torch.rand(len(logits), 1, device=logits.device)  # (B, 1)
-    return torch.searchsorted(cumulative, draw * cumulative[:, -1:])  # (B, 1)
+    cumulative = F.softmax(logits, dim=-1).cumsum(dim=-1)
+    draw = 1 - torch.rand(*logits.shape[:-1], n, device=logits.device)
+    return torch.searchsorted(cumulative, draw * cumulative[..., -1:])
 
 
 def load_model(path):
@@ -350,36 +351,35 @@ def split_tunes(poems):
     return [tune for i, tune in enumerate(common) if i % 4 != 2], common[2::4]
 
 
-def judge_clauses(poem, forms):
-    """一句一句地评：每句到第几个字为止，奖励是多少。字数对是 1，错是 0，错了的后面不评；最后的空行是一句，该结束才对。"""
-    title, _, body = poem.partition('\n')
-    ends = [len(title) + 1 + found.end() for found in re.finditer('[。，、！？；：\n]*[^。，、！？；：\n]+[。，、！？；：\n]', body)]
-    clauses, known = form_of(poem), forms[tune_of(poem)]
-    rewards = [float(any(form[:n] == clauses[:n] for form in known)) for n in range(1, len(ends) + 1)]
-    if poem.endswith('\n\n'):
-        ends, rewards = [*ends, len(poem)], [*rewards, float(clauses in known)]
-    n_judged = rewards.index(0) + 1 if 0 in rewards else len(rewards)
-    return ends[:n_judged], rewards[:n_judged]
+def kind_of(char):
+    """一个字是哪一类：0 是字，1 是标点，2 是换行。句式只管类，不管是哪个字。"""
+    return 2 if char == '\n' else int(char in '。，、！？；：')
+
+
+def judge(poem, forms):
+    """评一首词，到第一个写错的字为止：返回这一段，和每个位置上写哪一类字还合得上句式 (字数, 3)，合是 1，不合是 0；标题不评，都是 0。"""
+    title, newline, body = poem.partition('\n')
+    rewards = [[0.0, 0.0, 0.0] for _ in title + newline]
+    done, length, last = (), 0, None  # 写完的各句多长，没写完的一句多长，上一个字是哪一类
+    for char in body:
+        rest = [form[len(done):] for form in forms[tune_of(poem)] if form[:len(done)] == done]
+        lengths = [form[0] for form in rest if form]  # 这一句可以有几个字
+        due = length in lengths
+        # 一个标点之后可以换行；换了行，词写完了，才再换一行，就是结尾的空行
+        rewards.append([any(length < most for most in lengths), due, due or last == 1 or last == 2 and () in rest])
+        last = kind_of(char)
+        if not rewards[-1][last]:
+            break
+        if last == 0:
+            length += 1
+        elif length:
+            done, length = (*done, length), 0
+    return poem[:len(rewards)], torch.tensor(rewards, dtype=torch.float)
 
 
 def advantages(rewards):
-    """同组各首、各句的奖励 (B, K)，减去这一句的平均；没有评到的一格是 nan，不算在平均里，优势是 0。"""
-    return (rewards - rewards.nanmean(dim=0)).nan_to_num()  # (B, K)
-
-
-def group_advantages(poems, forms):
-    """同一个词牌的一组词，各首到评过的最后一句为止，和每个字的优势，每首 (字数,)：一句的优势给它的每一个字，标题是 0。"""
-    judged = [judge_clauses(poem, forms) for poem in poems]
-    rewards = [torch.tensor(rewards) for _, rewards in judged]
-    values = advantages(nn.utils.rnn.pad_sequence(rewards, batch_first=True, padding_value=float('nan')))  # (B, K)
-    found = []
-    for poem, (ends, _), row in zip(poems, judged, values):
-        starts = [poem.find('\n') + 1 or len(poem), *ends]
-        chars = torch.zeros(starts[-1])
-        for start, end, value in zip(starts, ends, row):
-            chars[start:end] = value
-        found.append((poem[:starts[-1]], chars))
-    return found
+    """每个位置的一组字的奖励 (B, T, K)，减去这一组的平均。"""
+    return rewards - rewards.mean(dim=-1, keepdim=True)  # (B, T, K)
 
 
 def write(model, tokenizer, prompts, num_samples, max_new_tokens):
@@ -406,10 +406,14 @@ def own_batch(poems, tokenizer, block_size):
     return x, y.masked_fill(torch.arange(y.size(1), device=device) < given[:, None], padding)
 
 
+def scores_of(model, x):
+    """x (B, T) 的每个位置之后，模型给每个字的得分 (B, T, V)。"""
+    return model(x, model.empty_cache(len(x)), 0, torch.zeros(len(x), model.block_size, dtype=torch.bool, device=device))  # (B, T, V)
+
+
 def log_probs(model, x, y):
     """x (B, T) 之后，模型给答案 y 的每个字多大的概率，取对数 (B, T)；填充和给定的字是 0，没有梯度。"""
-    logits = model(x, model.empty_cache(len(x)), 0, torch.zeros(len(x), model.block_size, dtype=torch.bool, device=device))  # (B, T, V)
-    return -F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction='none').view(y.shape)  # (B, T)
+    return -F.cross_entropy(scores_of(model, x).flatten(0, 1), y.flatten(), reduction='none').view(y.shape)  # (B, T)
 
 
 def divergence(now, start):
@@ -597,6 +601,7 @@ def main():
     signal.signal(signal.SIGINT, interrupt)
     started = time.perf_counter()
     batches = []
+    kinds = torch.tensor([kind_of(char) for char in tokenizer.chars], device=device)  # (V,)
     shares = dict.fromkeys(trained, 0.5)  # 各词牌近来合句式的比例：越低，写得越多
     kept_args = {**vars(args), 'model': str(path.resolve())}  # 接着学时的默认值
     first, evaluated = 0, None  # 从第几轮走起；哪一轮已经评估过
@@ -641,24 +646,23 @@ def main():
         chances = torch.tensor([1.1 - shares[tune] for tune in trained])
         tunes = [trained[i] for i in chances.multinomial(min(n_tunes, len(trained)))]
         written = write(model, tokenizer, [f'{tune} ' for tune in tunes], num_samples, max_new_tokens)
-        judged = []
         for tune, i in zip(tunes, range(0, len(written), num_samples)):
-            group = written[i:i + num_samples]
-            shares[tune] = (shares[tune] + mean(reward(poem, forms) == 1 for poem in group)) / 2
-            judged += group_advantages(group, forms)
-        judged.sort(key=lambda pair: len(pair[0]))  # 由短到长，同批的填充就少
-        own_batches = []
-        for i in range(0, len(judged), batch_size):
-            texts, values = zip(*judged[i:i + batch_size])
-            x, y = own_batch(texts, tokenizer, model.block_size)  # (B, T)
-            value = nn.utils.rnn.pad_sequence(values, batch_first=True)[:, 1:y.size(1) + 1].to(device)  # (B, T)
-            own_batches.append((x, y, value))
+            shares[tune] = 0.7 * shares[tune] + 0.3 * mean(reward(poem, forms) == 1 for poem in written[i:i + num_samples])
+        judged = sorted([judge(poem, forms) for poem in written], key=lambda pair: len(pair[0]))  # 由短到长，同批的填充就少
         optimizer.zero_grad()
-        for x, y, value in own_batches:  # 一批一批地算，梯度加在一起：内存里只放一批
-            now = log_probs(model, x, y)  # (B, T)
+        for i in range(0, len(judged), batch_size):  # 一批一批地算，梯度加在一起：内存里只放一批
+            texts, rewards = zip(*judged[i:i + batch_size])
+            x, y = own_batch(texts, tokenizer, model.block_size)  # (B, T)
+            rewards = nn.utils.rnn.pad_sequence(rewards, batch_first=True)[:, 1:y.size(1) + 1].to(device)  # (B, T, 3)
+            scores = scores_of(model, x)  # (B, T, V)
+            now = scores.log_softmax(dim=-1)  # (B, T, V)
             with torch.no_grad():
-                before = log_probs(start, x, y)  # (B, T)
-            loss = (kl_weight * divergence(now, before) - value * now).sum() / len(written)
+                before = scores_of(start, x).log_softmax(dim=-1)  # (B, T, V)
+            group = pick(scores.detach(), group_size)  # (B, T, K)
+            value = advantages(rewards.gather(2, kinds[group]))  # (B, T, K)
+            gain = (value * now.gather(2, group)).mean(dim=-1)  # (B, T)
+            distance = F.kl_div(before, now, reduction='none', log_target=True).sum(dim=-1)  # (B, T)
+            loss = (kl_weight * distance - gain)[y != padding].sum() / len(written)
             loss.backward()
         batches = batches or make_batches(train_poems, batch_size)  # 一轮看完，再开始一轮
         x, y = get_batch(train_poems, batches.pop())  # (B, T)

@@ -43,11 +43,11 @@ def reward_mistakes(form_of):
 class Row:
     """A poem that a step learned from: its text, and how much the log-probability of each of its characters but the first counts.
 
-    `ids` are what the model read, `now` the log-probability that it gave to each that follows.
+    `ids` are what the model read, `scores` what it made of them, `grad` the gradient of these.
     """
 
-    def __init__(self, model, text, weights, ids, now):
-        self.model, self.text, self.weights, self.ids, self.now = model, text, weights, ids, now
+    def __init__(self, model, text, weights, ids, scores, grad):
+        self.model, self.text, self.weights, self.ids, self.scores, self.grad = model, text, weights, ids, scores, grad
         self.author = text.partition('\n')[0].rpartition(' ')[2]
 
     def counted_from(self, start):
@@ -89,9 +89,9 @@ class Record:
         log_probs = scores.log_softmax(-1).gather(2, answers[..., None])[..., 0]
         weights = -grad.gather(2, answers[..., None])[..., 0] / -torch.expm1(log_probs)
         weights = weights.masked_fill(~grad.any(-1), 0)
-        for row, ids, answer, now in zip(weights, idx, answers, log_probs, strict=True):
+        for row, ids, answer, *rest in zip(weights, idx, answers, scores, grad, strict=True):
             text = self.tokenizer.decode([ids[0].item(), *answer.tolist()])  # padding reads as a line end
             ends = text.find('\n\n') + 2 if '\n\n' in text else len(text)
-            found = Row(model, text[:min(ends, max(row.nonzero(), default=ends) + 2)], row, ids, now)
+            found = Row(model, text[:min(ends, max(row.nonzero(), default=ends) + 2)], row, ids, *rest)
             found.whole = text[:ends]  # to the blank line, counted or not
             yield found
