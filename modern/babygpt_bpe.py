@@ -380,7 +380,7 @@ def get_lr(step, learning_rate, warmup_iters, max_iters):
 
 def compile_model(model, x, y):
     """torch.compile 过的模型，和原来的是同一组参数；这里没有它要的编译器，就说明原因并退出。x 和 y 是 (B, T)。"""
-    compiled = torch.compile(model, dynamic=True)  # 各批的 T 不同，只编译一次
+    compiled = torch.compile(model, dynamic=True)  # 各批的 T 不同，dynamic 让一次编译管所有的 T
     try:
         with torch.random.fork_rng():
             compiled(x, y)[1].backward()  # 算第一次的时候才编译
@@ -388,7 +388,7 @@ def compile_model(model, x, y):
         raise
     except Exception as error:  # 缺的东西不同，torch 报的错就不同
         reason = str(error).strip().split('\n')[0]
-        raise SystemExit(f'这里用不了 --compile（{reason}）：装好 C++ 编译器（显卡还要 triton）再试，或者去掉 --compile。') from error
+        raise SystemExit(f'这里用不了 --compile（{reason}）：装好 C++ 编译器（显卡还要 triton）再试，或者用 --no-compile。') from error
     return compiled
 
 
@@ -521,7 +521,7 @@ def parse_args():
                          help=f'用来训练的 UTF-8 文本（默认 {data_path.name}）')
     options.add_argument('--precision', choices=['auto', 'float32', 'bfloat16'], default=precision, metavar='精度',
                          help='训练时矩阵乘法用 float32 还是 bfloat16；auto 各试一秒，用快的（默认 auto）')
-    options.add_argument('--compile', action='store_true', help='用 torch.compile，要有 C++ 编译器，显卡还要 triton')
+    options.add_argument('--compile', action=argparse.BooleanOptionalAction, help='用 torch.compile，要有 C++ 编译器，显卡还要 triton')
     options.add_argument('--preset', metavar='名称', help=f'用一组现成的大小、批和精度：{"、".join(presets)}')
     options.add_argument('--resume', action='store_true', help=f'从 {checkpoint_path.name} 接着训练，没有它就从头开始；超参数照它记的')
     options.add_argument('-h', '--help', action='help', help='显示这段说明')

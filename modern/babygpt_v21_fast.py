@@ -7,8 +7,8 @@
 开始时在真的模型、真的一批词上各试一秒，用快的那一种，打印出来。三，--compile：torch.compile 把模型编译成更大块的运算。
 四，--preset：按机器给出一组大小，modern/README.md 里有各组的参数和内存。
 
-你会看到：两核的 CPU 上，一步从 v20 的 73.3 毫秒到 70.7 毫秒，用 bfloat16 是 123.4 毫秒；一行 2,048 字，训练的峰值内存从 1,471 MB 到 642 MB。
-用 --precision float32，前几十步的损失和 v20 的相差不到 1e-3。--compile 快多少没有测过。
+你会看到：两核的 CPU 上，一步从 v20 的 73.3 毫秒到 70.7 毫秒，用 bfloat16 是 123.4 毫秒；--compile 没有测过。
+一行 2,048 字，训练的峰值内存从 1,471 MB 到 642 MB。用 --precision float32，前几十步的损失和 v20 的相差不到 1e-3。
 
 运行（CPU 约 10 分钟）：python modern/babygpt_v21_fast.py
 换一组大小：python modern/babygpt_v21_fast.py --preset gpu8 --compile
@@ -289,7 +289,7 @@ def get_lr(step, learning_rate, warmup_iters, max_iters):
 
 def compile_model(model, x, y):
     """torch.compile 过的模型，和原来的是同一组参数；这里没有它要的编译器，就说明原因并退出。x 和 y 是 (B, T)。"""
-    compiled = torch.compile(model, dynamic=True)  # 各批的 T 不同，只编译一次
+    compiled = torch.compile(model, dynamic=True)  # 各批的 T 不同，dynamic 让一次编译管所有的 T
     try:
         with torch.random.fork_rng():
             compiled(x, y)[1].backward()  # 算第一次的时候才编译
@@ -297,7 +297,7 @@ def compile_model(model, x, y):
         raise
     except Exception as error:  # 缺的东西不同，torch 报的错就不同
         reason = str(error).strip().split('\n')[0]
-        raise SystemExit(f'这里用不了 --compile（{reason}）：装好 C++ 编译器（显卡还要 triton）再试，或者去掉 --compile。') from error
+        raise SystemExit(f'这里用不了 --compile（{reason}）：装好 C++ 编译器（显卡还要 triton）再试，或者用 --no-compile。') from error
     return compiled
 
 
@@ -370,7 +370,7 @@ def parse_args():
                          help=f'用来训练的 UTF-8 文本（默认 {data_path.name}）')
     options.add_argument('--precision', choices=['auto', 'float32', 'bfloat16'], default=precision, metavar='精度',
                          help='训练时矩阵乘法用 float32 还是 bfloat16；auto 各试一秒，用快的（默认 auto）')
-    options.add_argument('--compile', action='store_true', help='用 torch.compile，要有 C++ 编译器，显卡还要 triton')
+    options.add_argument('--compile', action=argparse.BooleanOptionalAction, help='用 torch.compile，要有 C++ 编译器，显卡还要 triton')
     options.add_argument('--preset', metavar='名称', help=f'用一组现成的大小、批和精度：{"、".join(presets)}')
     options.add_argument('-h', '--help', action='help', help='显示这段说明')
     preset = parser.parse_known_args()[0].preset

@@ -480,7 +480,9 @@ def set_aside(path):
     """从头学之前，上一次的文件改名留着：它的模型也许更好，它也许还没有学完。"""
     try:
         if path.exists():
-            os.replace(path, path.with_name(f'{path.stem}.prev.pth'))
+            kept = path.with_name(f'{path.stem}.prev.pth')
+            os.replace(path, kept)
+            print(f'从头学：上一次的 {path.name} 改名为 {kept.name}')
     except OSError as error:
         sys.exit(f'给 {path} 改不了名（{error.strerror}）：请改好权限再运行。')
 
@@ -514,7 +516,7 @@ def read_checkpoint(path):
         raise SystemExit(f'{path} 残缺，或者根本不是 checkpoint：去掉 --resume，从头开始。') from error
     rung = checkpoint.get('rung') if isinstance(checkpoint, dict) else None
     if rung != Path(__file__).stem or 'optimizer' not in checkpoint:
-        sys.exit(f'{path} 不是 {Path(__file__).name} 存的 checkpoint（是 {rung} 存的）：去掉 --resume，从头开始。')
+        sys.exit(f'{path} 不是 {Path(__file__).name} 存的 checkpoint：用存它的那个脚本接着学，或者去掉 --resume，从头开始。')
     return checkpoint
 
 

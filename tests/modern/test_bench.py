@@ -42,8 +42,8 @@ def test_the_memory_computed_is_what_a_real_step_keeps(rung, precision):
 
 def test_a_mask_of_dropout_is_counted_for_each_sublayer():
     rung, dropped = LADDER['v21'], SHAPE | {'dropout': 0.2}
-    more = bench.needed(rung, dropped)['activations'] - bench.needed(rung, SHAPE)['activations']
-    assert more == 2 * SHAPE['n_layer'] * 3 * 16 * 24
+    without, with_masks = bench.needed(rung, SHAPE), bench.needed(rung, dropped)
+    assert without['masks'] == 0 and with_masks == without | {'masks': 2 * SHAPE['n_layer'] * 3 * 16 * 24}
 
 
 def test_a_preset_is_what_the_script_sets():

@@ -131,6 +131,23 @@ def test_a_fresh_run_keeps_what_the_last_one_left(tmp_path):
 
 
 @POSIX
+def test_compiling_is_remembered_and_can_be_taken_back(tmp_path):
+    """Where there is no compiler any more, what is said names the option that helps."""
+    path = install(V22.path, tmp_path, corpus=''.join(POEMS))
+
+    def compiles(module):
+        module.torch.compile = lambda model, dynamic: model
+
+    def fails(module):
+        module.torch.compile = lambda model, dynamic: lambda *_: {}['no compiler']
+    assert lived(path, *OPTIONS, '--max_iters', 4, '--compile', dies=compiles).status == 0
+    refused = lived(path, '--resume', '--max_iters', 8, dies=fails)
+    assert refused.status == 1 and '--no-compile' in refused.printed and 'Traceback' not in refused.printed, refused.printed
+    on = lived(path, '--resume', '--max_iters', 8, '--no-compile', dies=fails)
+    assert on.status == 0 and [step for step, *_ in losses(on.printed)] == [8], on.printed
+
+
+@POSIX
 def test_forgetting_to_resume_is_told_and_twice_loses_nothing(tmp_path):
     """Each time it is stopped before it has trained."""
     path = install(V22.path, tmp_path, corpus=''.join(POEMS))

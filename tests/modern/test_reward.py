@@ -622,7 +622,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_lost(rung, tmp_path):
     assert {file: file.read_bytes() for file in kept} == kept
     assert [*lines_of(lived(path, '--resume', '--max_iters', 6).printed)] == ['6']
     kept = {file: file.read_bytes() for file in kept}
-    assert lived(path, *SMALL, dies=MOMENTS['before the first checkpoint']).status < 0  # a fresh run
+    fresh = lived(path, *SMALL, dies=MOMENTS['before the first checkpoint'])
+    assert fresh.status < 0 and all(f'{file.name} 改名为 {file.stem}.prev.pth' in fresh.printed for file in kept)
     assert all(file.with_name(f'{file.stem}.prev.pth').read_bytes() == content and not file.exists() for file, content in kept.items())
 
 
@@ -638,6 +639,7 @@ def test_what_is_no_checkpoint_is_refused(rung, content, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as told:
         played(path, monkeypatch, '--resume')
     assert file.name in str(told.value) and '--resume' in str(told.value) and '\n' not in str(told.value)
+    assert isinstance(content, bytes) or str(told.value).count('babygpt') == 1  # it does not guess which script it was
 
 
 # v25: winners
