@@ -614,7 +614,7 @@ def v26():
     script, (forms, _) = module('babygpt_v26_grpo'), known_forms('babygpt_v26_grpo')
     title = len(GROUP[0].partition('\n')[0]) + 1
     judged = [script.judge(poem, forms) for poem in GROUP]
-    right = [[1 if rewards[i, script.kind_of(text[i])] else -1 for i in range(title, len(text))] for text, rewards in judged]
+    right = [[1.0 if rewards[i, script.kind_of(text[i])] else -1.0 for i in range(title, len(text))] for text, rewards in judged]
     whole = torch.tensor([script.reward(poem, forms) for poem in GROUP])
     run = results.load().get('rewarded', {}).get('babygpt_v26_grpo', {})
     model, tokenizer, _ = script.load_model(script.pretrained_path)
