@@ -7,7 +7,7 @@
 开始时在真的模型、真的一批词上各试一秒，用快的那一种，打印出来。三，--compile：torch.compile 把模型编译成更大块的运算。
 四，--preset：按机器给出一组大小，modern/README.md 里有各组的参数和内存。
 
-你会看到：两核的 CPU 上，一步从 v20 的 124.4 毫秒到 133.2 毫秒，用 bfloat16 是 334.4 毫秒；--compile 没有测过。
+你会看到：两核的 CPU 上，一步从 v20 的 129.3 毫秒到 127.9 毫秒，用 bfloat16 是 345.1 毫秒；--compile 没有测过。
 一行 2,048 字，训练的峰值内存从 1,463 MB 到 633 MB。用 --precision float32，前几十步的损失和 v20 的相差不到 1e-3。
 
 运行（CPU 约 10 分钟）：python modern/babygpt_v21_fast.py
